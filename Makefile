@@ -1,0 +1,86 @@
+# Everything a person does with this repository. `make` alone lists the targets.
+#
+# Each environment is installed once: a stamp file inside it says so, and is out of date when pyproject.toml or the
+# constraints change. Name another interpreter with `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+IMAGE ?= $(firstword $(sort $(wildcard examples/images/*.png examples/images/*.jpg)))
+QUESTION ?= What colour is it?
+
+VENV := .venv
+OLDEST := .venv-oldest
+PYTEST := -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help ask install test test-slow test-gpu test-oldest lint types format clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+ask: $(VENV)/.installed ## install, then ask the built-in model about an example image (IMAGE=... QUESTION="...")
+	@echo 'xverse-v ask $(IMAGE) "$(QUESTION)"'
+	@$(VENV)/bin/xverse-v ask "$(IMAGE)" "$(QUESTION)"
+
+install: $(VENV)/.installed ## create .venv and install the tested set of packages
+
+test: $(VENV)/.installed-test ## install the test extras and run the whole suite
+	$(VENV)/bin/python $(PYTEST) -m "not slow and not gpu"
+
+test-slow: $(VENV)/.installed-test ## the tests that take longer than 20 seconds
+	$(VENV)/bin/python $(PYTEST) -m "slow and not gpu"
+
+test-gpu: $(VENV)/.installed-test ## the tests that need a CUDA device
+	$(VENV)/bin/python $(PYTEST) -m gpu
+
+test-oldest: $(OLDEST)/.installed-test ## the suite on the lowest versions the ranges allow (its torch is a large download)
+	$(OLDEST)/bin/python $(PYTEST) -m "not slow and not gpu"
+
+lint: $(VENV)/.installed-dev ## ruff: mistakes and formatting
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed-dev ## mypy, strict
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.installed-dev ## let ruff format and mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## remove the environments and everything that was built
+	rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find xverse_v tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------------------------------- environments
+
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "xverse-v needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' here is: $$($(PYTHON) --version 2>&1 || true)" >&2; \
+	  echo "Install one of them, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(1) || { \
+	  echo "Python could not create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+endef
+
+$(VENV)/bin/python:
+	$(call make_venv,$(VENV))
+
+$(OLDEST)/bin/python:
+	$(call make_venv,$(OLDEST))
+
+# torch comes first and alone, with its exact version: where several builds of it are on offer this is how pip takes
+# the one meant for the machine, and nothing later replaces it.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+$(OLDEST)/.installed-test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[test]'
+	@touch $@

@@ -1,0 +1,169 @@
+"""The answers: an append-only JSONL file that is whole after any crash.
+
+One writer (a lock that dies with its process), one set of settings (each row carries its digest), each id once, each append
+flushed to the disk before it counts. A torn last line, all that a crash can leave, is cut off and counted; damage anywhere
+else is refused, not guessed at. The file refuses to know questions and models.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from xverse_v.errors import error
+
+SETTINGS_SUFFIX = ".settings.json"
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """12 hex digits that stand for all settings, whatever their order."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
+
+
+class OutputFile:
+    """Use as a context manager; entering locks, checks and mends the file.
+
+    After entering: `done` maps the key of each finished row (16 bytes over its id) to the fingerprint of what was asked,
+    `skipped` lists (id, error code) of rows that were given up, `torn_bytes` were cut off its end.
+
+    Raises on entering: E828 cannot be opened, E822 locked, E824 damaged, E821 written with other settings.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.settings = dict(settings)
+        self.digest = settings_digest(settings)
+        self.done: dict[bytes, str] = {}
+        self.skipped: list[tuple[str | int, str]] = []
+        self.torn_bytes = 0
+        self._handle = -1
+
+    @property
+    def settings_path(self) -> Path:
+        """A readable copy of the settings beside the file; the digests in the rows decide, not this copy."""
+        return self.path.with_name(self.path.name + SETTINGS_SUFFIX)
+
+    def __enter__(self) -> OutputFile:
+        try:
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as reason:
+            raise error("E828", path=self.path, reason=reason.strerror) from reason
+        try:
+            self._lock()
+            self._read_rows()
+            self._write_settings()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lock. Everything appended is on the disk already."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _lock(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._handle).st_mode):
+            raise error("E828", path=self.path, reason="it is not a regular file")
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as reason:
+            if reason.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise error("E822", path=self.path) from reason
+            raise error("E828", path=self.path, reason=f"it cannot be locked ({reason.strerror})") from reason
+
+    def _read_rows(self) -> None:
+        other: list[int] = []
+        whole = 0
+        with open(self._handle, "rb", closefd=False) as file:
+            file.seek(0)
+            for number, raw in enumerate(file, start=1):
+                if not raw.endswith(b"\n"):
+                    self.torn_bytes = len(raw)
+                    break
+                if self._read_row(raw, number) != self.digest:
+                    other.append(number)
+                whole += len(raw)
+        if other:
+            raise error(
+                "E821",
+                path=self.path,
+                rows=len(other),
+                line=other[0],
+                differences=self._differences(),
+                settings_file=self.settings_path,
+            )
+        if self.torn_bytes:
+            os.ftruncate(self._handle, whole)
+            os.fsync(self._handle)
+
+    def _read_row(self, raw: bytes, number: int) -> str:
+        try:
+            row = json.loads(raw)
+            identity, settings, asked = row["id"], row["settings"], row["input"]
+        except (ValueError, KeyError, TypeError) as reason:
+            shown = f"{type(reason).__name__}: {reason}"
+            raise error("E824", path=self.path, line=number, reason=shown) from reason
+        key = row_key(identity)
+        if key in self.done:
+            raise error("E824", path=self.path, line=number, reason=f"the id {identity!r} stands in it twice")
+        self.done[key] = asked
+        if "error" in row:
+            self.skipped.append((identity, row["error"]["code"]))
+        return str(settings)
+
+    def _differences(self) -> str:
+        try:
+            before = json.loads(self.settings_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return f"digest {self.digest} now, another one there"
+        names = sorted(n for n in before.keys() | self.settings.keys() if before.get(n) != self.settings.get(n))
+        return ", ".join(f"{n} {before.get(n)!r} there, {self.settings.get(n)!r} now" for n in names) or "unknown ones"
+
+    def _write_settings(self) -> None:
+        """Before the first row, in one step, so that no row ever stands there without a readable account of it."""
+        if self.done and self.settings_path.exists():
+            return
+        draft = self.settings_path.with_name(self.settings_path.name + ".part")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(self.settings, file, ensure_ascii=False, indent=2, sort_keys=True)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.settings_path)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as reason:
+            raise error("E828", path=self.settings_path, reason=reason.strerror or str(reason)) from reason
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows and wait until they are on the disk. Each gets the settings digest. Raises E828 (disk full)."""
+        lines = [json.dumps({**row, "settings": self.digest}, ensure_ascii=False) + "\n" for row in rows]
+        data = memoryview("".join(lines).encode())
+        try:
+            while data:
+                data = data[os.write(self._handle, data) :]
+            os.fsync(self._handle)
+        except OSError as reason:
+            raise error("E828", path=self.path, reason=reason.strerror or str(reason)) from reason
+
+
+def row_key(identity: str | int) -> bytes:
+    """16 bytes that stand for an id; 1 and "1" differ."""
+    return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).digest()[:16]

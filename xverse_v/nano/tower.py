@@ -1,0 +1,135 @@
+"""Step one of the recipe: the vision tower learns to see, from dense labels that the drawing program knows.
+
+What crosses: `train_tower(folder, steps)` -> a checkpoint in `folder`. The tower is a stock CLIP vision model; the four
+linear heads on its patch features are thrown away afterwards. This file refuses to know about words.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from xverse_v.nano import checkpoint
+from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES, PatchLabels, label_views
+from xverse_v.nano.schedule import learning_rate
+from xverse_v.nano.views import grid_of, source_boxes, views_of
+from xverse_v.nano.world import COLOURS, SHAPES, draw, make_scene, split_seed
+
+log = logging.getLogger(__name__)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+SCENES_A_STEP = 24
+
+
+def vision_config() -> CLIPVisionConfig:
+    """The shape of the built-in tower: 64 patches of 28 pixels a view, 4 layers of 128."""
+    return CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=224,
+        patch_size=28,
+        hidden_act="quick_gelu",
+    )
+
+
+class SeeingTower(nn.Module):
+    """The tower and its four heads: cover_shape, cover_colour, cell_shape, cell_colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = CLIPVisionModel(vision_config())
+        width = self.tower.config.hidden_size
+        self.norm = nn.LayerNorm(width)
+        classes = (len(SHAPES) + 1, len(COLOURS) + 1)
+        self.heads = nn.ModuleList([nn.Linear(width, count) for count in classes + classes])
+
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """float[V, 3, 224, 224] -> float[V, 64, 128]: output of the last layer without CLS."""
+        hidden: torch.Tensor = self.tower(pixel_values).last_hidden_state[:, 1:]
+        return hidden
+
+    def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of the four heads, each float[V, 64, classes]."""
+        hidden = self.norm(self.features(pixel_values))
+        return [head(hidden) for head in self.heads]
+
+
+def to_pixels(views: list[Image.Image]) -> torch.Tensor:
+    """RGB views of 224x224 -> float32[V, 3, 224, 224], in CLIP's normalisation."""
+    array = np.stack([np.asarray(view) for view in views])
+    pixels = torch.from_numpy(array).permute(0, 3, 1, 2).float() / 255
+    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def tower_batch(split: str, start: int, count: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Views and their labels: of every scene the global view, and one tile (seeded choice) where there are tiles."""
+    views: list[Image.Image] = []
+    labels: list[PatchLabels] = []
+    for index in range(start, start + count):
+        scene = make_scene(split_seed(split, index))
+        grid = grid_of(scene.width, scene.height)
+        boxes = source_boxes(scene.width, scene.height, grid)
+        every = views_of(draw(scene), grid)
+        keep = [0] if len(every) == 1 else [0, random.Random(index).randrange(1, len(every))]
+        views += [every[view] for view in keep]
+        labels.append(label_views(scene, [boxes[view] for view in keep]))
+    names = ("cover_shape", "cover_colour", "cell_shape", "cell_colour")
+    arrays = [torch.from_numpy(np.concatenate([getattr(label, name) for label in labels])) for name in names]
+    return to_pixels(views), arrays
+
+
+def tower_loss(logits: list[torch.Tensor], labels: list[torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy; for the two cell heads the anchor patches carry ten times the weight of the others."""
+    weight = torch.full((PATCHES,), 0.1)
+    weight[list(ANCHOR_PATCHES)] = 1.0
+    losses = [F.cross_entropy(logit.transpose(1, 2), label, reduction="none") for logit, label in zip(logits, labels)]
+    cell = sum(((loss * weight).sum(1) / weight.sum()).mean() for loss in losses[2:])
+    return losses[0].mean() + losses[1].mean() + 2.0 * torch.as_tensor(cell)
+
+
+@torch.no_grad()
+def tower_scores(model: SeeingTower, split: str, start: int, count: int) -> dict[str, float]:
+    """Shares of right answers: cells that hold something (shape, colour), and images with all nine cells right."""
+    pixels, labels = tower_batch(split, start, count)
+    logits = model(pixels)
+    shape, colour = logits[2].argmax(-1), logits[3].argmax(-1)
+    held = labels[2] > 0
+    whole = ((shape == labels[2]) & (colour == labels[3])).all(1)
+    return {
+        "shape": (shape == labels[2])[held].float().mean().item(),
+        "colour": (colour == labels[3])[held].float().mean().item(),
+        "view": whole.float().mean().item(),
+    }
+
+
+def train_tower(folder: Path, steps: int, *, decay: int = 600, peak: float = 1e-3, seed: int = 1, every: int = 200) -> None:
+    """Trains up to `steps` steps of 24 scenes, resuming from `folder`; the rate falls over the last `decay` steps."""
+    torch.manual_seed(seed)
+    model = SeeingTower()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    done = checkpoint.resume(folder, model, optimiser)
+    for step in range(done, steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, steps, warmup=200, decay=decay, peak=peak)
+        pixels, labels = tower_batch("tower", step * SCENES_A_STEP, SCENES_A_STEP)
+        loss = tower_loss(model(pixels), labels)
+        optimiser.zero_grad()
+        torch.as_tensor(loss).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if step % 50 == 0:
+            log.info("tower step %d loss %.4f", step, loss.item())
+        if (step + 1) % every == 0 or step + 1 == steps:
+            scores = tower_scores(model, "check", 0, 200)
+            log.info("tower step %d %s", step + 1, {name: round(value, 4) for name, value in scores.items()})
+            checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})
