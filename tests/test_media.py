@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from xverse_v.errors import XverseError
 from xverse_v.media import DEFAULT_LIMITS, MediaLimits, open_image
@@ -45,7 +45,9 @@ def png_header(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    )
 
 
 def webp_header(width: int, height: int) -> bytes:
@@ -72,12 +74,19 @@ def jpeg_with_broken_exif() -> bytes:
     return encoded(noise(20, 30), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\xff\xff")
 
 
-# What opens ------------------------------------------------------------------------------------------------------------
+pytestmark = pytest.mark.filterwarnings("ignore:(Corrupt EXIF|Truncated File|Metadata|Tag data larger):UserWarning")
+
+# What opens ------------------------------------------------------------------------------------------------
 
 GRADIENT_16 = (np.arange(64 * 32, dtype=np.uint32).reshape(32, 64) * 31).astype(np.uint16)
 
 OPENS: dict[str, tuple[Callable[[], bytes], str, str, tuple[int, int]]] = {
-    "photograph": (lambda: encoded(noise(400, 300).resize((4032, 3024)), "JPEG", quality=70), "JPEG", "RGB", (4032, 3024)),
+    "photograph": (
+        lambda: encoded(noise(400, 300).resize((4032, 3024)), "JPEG", quality=70),
+        "JPEG",
+        "RGB",
+        (4032, 3024),
+    ),
     "grey JPEG": (lambda: encoded(noise(20, 30).convert("L"), "JPEG"), "JPEG", "L", (20, 30)),
     "CMYK JPEG": (lambda: encoded(noise(20, 30).convert("CMYK"), "JPEG"), "JPEG", "CMYK", (20, 30)),
     "progressive JPEG": (lambda: encoded(noise(20, 30), "JPEG", progressive=True), "JPEG", "RGB", (20, 30)),
@@ -92,14 +101,24 @@ OPENS: dict[str, tuple[Callable[[], bytes], str, str, tuple[int, int]]] = {
     "RGBA PNG": (lambda: encoded(noise(20, 30).convert("RGBA"), "PNG"), "PNG", "RGBA", (20, 30)),
     "animated PNG": (lambda: animation("PNG", 3), "PNG", "RGB", (12, 10)),
     "lossy WebP": (lambda: encoded(noise(20, 30), "WEBP"), "WEBP", "RGB", (20, 30)),
-    "lossless WebP, alpha": (lambda: encoded(noise(20, 30).convert("RGBA"), "WEBP", lossless=True, exact=True), "WEBP", "RGB", (20, 30)),
+    "lossless WebP, alpha": (
+        lambda: encoded(noise(20, 30).convert("RGBA"), "WEBP", lossless=True, exact=True),
+        "WEBP",
+        "RGB",
+        (20, 30),
+    ),
     "animated WebP": (lambda: animation("WEBP", 3), "WEBP", "RGB", (12, 10)),
     "BMP": (lambda: encoded(noise(20, 30), "BMP"), "BMP", "RGB", (20, 30)),
     "animated GIF": (lambda: animation("GIF", 3), "GIF", "P", (12, 10)),
     "TIFF": (lambda: encoded(noise(20, 30), "TIFF", compression="tiff_lzw"), "TIFF", "RGB", (20, 30)),
     "TIFF of three pages": (lambda: animation("TIFF", 3), "TIFF", "RGB", (12, 10)),
     "16-bit TIFF": (lambda: encoded(Image.fromarray(GRADIENT_16), "TIFF"), "TIFF", "I;16", (64, 32)),
-    "strip of the longest side": (lambda: encoded(Image.new("RGB", (20_000, 200), "red"), "PNG"), "PNG", "RGB", (20_000, 200)),
+    "strip of the longest side": (
+        lambda: encoded(Image.new("RGB", (20_000, 200), "red"), "PNG"),
+        "PNG",
+        "RGB",
+        (20_000, 200),
+    ),
 }
 
 
@@ -135,16 +154,38 @@ def test_pixels_are_those_of_pillow_for_every_sort_of_image() -> None:
 def test_exif_survives_and_is_not_applied(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
+    exif[0x010F] = "a maker's name"
     image = open_image(encoded(noise(20, 30), kind, exif=exif))
-    assert image.size == (20, 30) and image.getexif()[0x0112] == 6
+    assert image.size == (20, 30) and dict(image.getexif()) == {0x0112: 6}
+    assert ImageOps.exif_transpose(image).size == (30, 20)
+
+
+def test_damaged_exif_never_costs_the_image() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "a maker's name"
+    sound = exif.tobytes()
+    random, unreadable = np.random.RandomState(0), 0
+    for _ in range(300):
+        damaged = bytearray(sound)
+        for place in random.randint(6, len(damaged), size=4):
+            damaged[place] = random.randint(256)
+        given = noise(20, 30)
+        given.info["exif"] = bytes(damaged)
+        image = open_image(given)
+        unreadable += image.info.get("exif_unreadable", False)
+        assert ImageOps.exif_transpose(image).size in {(20, 30), (30, 20)}
+    assert 0 < unreadable < 300
 
 
 def test_a_turned_tiff_is_turned_once() -> None:
     """Pillow's TIFF decoder turns the image itself, so nothing may be left for the processor to turn again."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = open_image(encoded(noise(20, 30), "TIFF", exif=exif))
-    assert image.size == (30, 20) and 0x0112 not in image.getexif()
+    data = encoded(noise(20, 30), "TIFF", exif=exif)
+    for source in (data, Image.open(io.BytesIO(data))):
+        image = open_image(source)
+        assert image.size == (30, 20) and 0x0112 not in image.getexif()
 
 
 def test_data_urls_open_whatever_type_they_state() -> None:
@@ -167,7 +208,9 @@ def test_a_png_of_bytes_like_objects_and_sixteen_threads() -> None:
     picture = noise(64, 64)
     png = encoded(picture, "PNG")
     results: list[bytes] = []
-    threads = [threading.Thread(target=lambda: results.append(open_image(memoryview(png)).tobytes())) for _ in range(16)]
+    threads = [
+        threading.Thread(target=lambda: results.append(open_image(memoryview(png)).tobytes())) for _ in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -175,7 +218,7 @@ def test_a_png_of_bytes_like_objects_and_sixteen_threads() -> None:
     assert results == [picture.tobytes()] * 16
 
 
-# What is refused -------------------------------------------------------------------------------------------------------
+# What is refused -------------------------------------------------------------------------------------------
 
 PNG = encoded(noise(40, 30), "PNG")
 JPEG = encoded(noise(40, 30), "JPEG")
@@ -345,7 +388,13 @@ def test_root_confines_paths_and_their_links(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "code"),
-    [(None, "E525"), (7, "E525"), (["a.png"], "E525"), (Image.new("RGB", (0, 5)), "E515"), (Image.new("F", (5, 5)), "E518")],
+    [
+        (None, "E525"),
+        (7, "E525"),
+        (["a.png"], "E525"),
+        (Image.new("RGB", (0, 5)), "E515"),
+        (Image.new("F", (5, 5)), "E518"),
+    ],
 )
 def test_objects_that_are_no_image_are_refused(source: object, code: str) -> None:
     with pytest.raises(XverseError) as refused:
@@ -397,4 +446,6 @@ def test_every_text_is_complete_in_both_languages() -> None:
         assert 500 <= int(code[1:]) < 550
         for language in ("en", "zh"):
             assert set(entry[language]) == {"fact", "cause", "next"}, code
-            assert all(any("\u4e00" <= c <= "\u9fff" for c in text) == (language == "zh") for text in entry[language].values())
+            assert all(
+                any("\u4e00" <= c <= "\u9fff" for c in text) == (language == "zh") for text in entry[language].values()
+            )

@@ -1,8 +1,9 @@
 """Error codes and their texts, in English and Chinese.
 
 Every failure a user can meet has a stable code (``E301``), a fact with numbers, a cause and the next command. The texts
-live in ``catalogue/*.toml``, one file a room; this module only looks them up and fills in the numbers. It imports nothing
-of the package and reads the catalogue only when an error is built or explained, so importing it costs nothing.
+live in ``catalogue/*.toml``, one file a room; this module only looks them up and fills in the numbers. It imports
+nothing of the package and reads the catalogue only when an error is built or explained, so importing it costs
+nothing.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def user_language() -> Language:
 class XverseError(Exception):
     """A failure with a code. ``str(e)`` is the text in the user's language, code first.
 
-    Attributes: ``code`` ("E301"), ``name`` ("missing_tensors", stable, for programs), ``exit_code`` (1 failed, 2 usage),
-    ``facts`` (the values that fill the text).
+    Attributes: ``code`` ("E301"), ``name`` ("missing_tensors", stable, for programs), ``exit_code`` (1 failed, 2
+    usage), ``facts`` (the values that fill the text).
     """
 
     def __init__(self, code: str, **facts: Any) -> None:
@@ -84,7 +85,7 @@ def _rebuild(code: str, facts: dict[str, Any]) -> XverseError:
 
 
 def error(code: str, **facts: Any) -> XverseError:
-    """Build the error for ``code``; every ``{name}`` in its texts must be in ``facts`` (checked here, not when printed)."""
+    """Build the error for ``code``; every ``{name}`` in its texts must be in ``facts`` (checked here)."""
     problem = XverseError(code, **facts)
     problem.text("en")
     problem.text("zh")

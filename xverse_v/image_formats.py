@@ -1,7 +1,7 @@
 """What some bytes are, told from the bytes alone: which format, how many frames, whether the end is missing.
 
-Bytes in, small answers out; never a file name, never a decoder, so a hostile file costs no more than reading it here. The
-door (media.py) decides what to do with the answer.
+Bytes in, small answers out; never a file name, never a decoder, so a hostile file costs no more than reading it here.
+The door (media.py) decides what to do with the answer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _PORTABLE_ANYMAP = tuple(b"P%d" % n for n in range(1, 8))
 
 
 def recognise(data: bytes) -> str | None:
-    """The format's name ("JPEG", "SVG", "PDF", ...), or None when the bytes say nothing known. Pillow's name if decodable."""
+    """The format's name ("JPEG", "SVG", "PDF", ...; Pillow's name if decodable), or None for bytes that say nothing."""
     for start, name in _DECODABLE_STARTS:
         if data.startswith(start):
             return name
@@ -106,7 +106,7 @@ def _text_format(head: bytes) -> str | None:
 
 
 def count_frames(data: bytes, kind: str, limit: int) -> int:
-    """Frames or pages of a GIF, TIFF, PNG or WebP, counted by its block headers up to ``limit + 1``; 1 for other formats.
+    """Frames or pages of a GIF, TIFF, PNG or WebP, counted by block headers up to ``limit + 1``; 1 for other formats.
 
     A damaged file gives the frames counted before the damage, at least 1: the decoder is the judge of damage.
     """

@@ -1,9 +1,9 @@
 """The only door through which an image enters: a path, a data URL, bytes or a PIL image becomes one decoded PIL image.
 
-What crosses: untrusted bytes in, a fully loaded image out, in its own colour mode, with `.info` (EXIF) and `.format`; or an
-error of its own code (E500 to E549), never a half-read image. Content decides what a file is, never its name. Sizes are
-read from the header and refused before a pixel is decoded. The file leaves Pillow's own safety settings alone, since they
-belong to the whole process. It refuses to know the network, tiles, turning and colour conversion.
+What crosses: untrusted bytes in, a fully loaded image out, in its own colour mode, with `.info` (EXIF) and `.format`;
+or an error of its own code (E500 to E549), never a half-read image. Content decides what a file is, never its name.
+Sizes are read from the header and refused before a pixel is decoded. Pillow's own safety settings are left alone, since
+they belong to the whole process. This file refuses to know the network, tiles, turning and colour conversion.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 
 from .errors import XverseError, error
 from .image_formats import DECODABLE, count_frames, is_cut_short, recognise, webp_size
@@ -52,13 +52,14 @@ DEFAULT_LIMITS = MediaLimits()
 def open_image(source: ImageSource, *, limits: MediaLimits = DEFAULT_LIMITS, root: Path | None = None) -> Image.Image:
     """Open one image and decode its first frame.
 
-    `source`: a path (str or Path), a `data:image/...;base64,` URL, the bytes of a file, or a PIL image, which is copied.
+    `source`: a path (str or Path), a `data:image/...;base64,` URL, the bytes of a file, or a PIL image (copied).
     `root`: when given, only files inside this folder are opened, after every symbolic link is followed; a relative path
     starts there. Bytes, data URLs and PIL images need no file and are not affected.
 
-    Returns an image of its own mode ("RGB", "CMYK", "I;16", "1", "P", "LA", ...), loaded and free of any file. `.format` is
-    the sniffed format; `.info["frames"]` is set when there were more frames than the one returned. EXIF turning is not
-    applied, except to TIFF, where Pillow's decoder does it.
+    Returns an image of its own mode ("RGB", "CMYK", "I;16", "1", "P", "LA", ...), loaded and free of any file.
+    `.format` is the sniffed format. `.info` is kept, with three changes: EXIF holds only the orientation tag, the one
+    that later steps read; `exif_unreadable` is True if it could not be read; `frames` counts an animation's frames. The
+    turn that EXIF asks for is not applied, except to TIFF, where Pillow's decoder does it.
 
     Raises `XverseError` E500 to E549.
     """
@@ -232,12 +233,23 @@ def _from_pil(image: Image.Image, limits: MediaLimits) -> Image.Image:
 
 
 def _detached(image: Image.Image, kind: str | None, name: str, limits: MediaLimits) -> Image.Image:
-    """A plain copy with no file behind it. `.info` carries the EXIF of every format here."""
+    """A plain copy with no file behind it, its EXIF reduced to the orientation tag (see `open_image`)."""
     _check_size(image.width, image.height, name, limits)
     if image.mode == "F":
         raise error("E518", name=name, kind=kind or "PIL")
     plain = Image.Image.copy(image)
     plain.format = kind
+    for key in ("exif", "Raw profile type exif"):
+        plain.info.pop(key, None)
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # EXIF is a file format of its own, and a damaged one must not cost a sound image
+        plain.info["exif_unreadable"] = True
+        return plain
+    if turn in range(2, 9):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = turn
+        plain.info["exif"] = exif.tobytes()
     return plain
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import batched, islice
+from itertools import islice
 from typing import Any, Literal
 
 from PIL import Image
@@ -16,7 +16,7 @@ from PIL import Image
 from xverse_v.errors import XverseError, error
 
 from .input import InputIndex, Row
-from .output import OutputFile
+from .output import OutputFile, row_key
 
 OnBadImage = Literal["fail", "skip"]
 
@@ -72,40 +72,98 @@ def run_batch(
     report = _report_before(index, output)
     progress(report)
     rows = index.rows(lambda key: key not in output.done)
-    images = _ImageShelf(open_image)
-    for chunk in _chunks(rows, batch_size):
-        outcomes = _ask(chunk, images, answer)
-        written, failed = _until_failure(outcomes) if on_bad_image == "fail" else (outcomes, None)
-        output.append(_as_row(row, outcome) for row, outcome in written)
-        for row, outcome in written:
-            if isinstance(outcome, XverseError):
-                report.skipped += 1
-                report.skips.append((row.id, outcome.code))
-            else:
-                report.answered += 1
+    shelf = _ImageShelf(open_image)
+    while chunk := list(islice(rows, batch_size)):
+        outcomes = _ask(chunk, shelf, answer)
+        failed = next(((row, o) for row, o in outcomes if isinstance(o, XverseError)), None)
+        if failed and on_bad_image == "fail":
+            outcomes = [(row, o) for row, o in outcomes if not isinstance(o, XverseError)]
+        output.append(_as_row(row, outcome) for row, outcome in outcomes)
+        _count(report, outcomes)
         progress(report)
-        if failed:
-            row, problem = failed
-            said = {name: problem.parts(language)["fact"] for name, language in (("reason", "en"), ("reason_zh", "zh"))}
-            raise error("E825", line=row.line, id=row.id, code=problem.code, answered=report.answered, **said) from problem
+        if failed and on_bad_image == "fail":
+            raise _row_failed(*failed, answered=report.answered)
     return report
 
 
-Outcome = tuple[Row, Mapping[str, Any] | XverseError]
+Outcome = Mapping[str, Any] | XverseError
+
+
+def _ask(rows: Sequence[Row], shelf: _ImageShelf, answer: Answerer) -> list[tuple[Row, Outcome]]:
+    """One outcome a row, in the order of `rows`. A row that cannot be asked costs its neighbours nothing but time."""
+    outcomes: dict[int, Outcome] = {}
+    questions: dict[int, Question] = {}
+    for place, row in enumerate(rows):
+        try:
+            questions[place] = Question(row.id, shelf.take(row.images), row.question, row.system)
+        except XverseError as problem:
+            outcomes[place] = problem
+    try:
+        outcomes.update(zip(questions, answer(list(questions.values())) if questions else [], strict=True))
+    except XverseError:
+        # One of them was refused, and the answering function does not say which: ask them one by one.
+        for place, question in questions.items():
+            try:
+                outcomes[place] = answer([question])[0]
+            except XverseError as problem:
+                outcomes[place] = problem
+    return [(row, outcomes[place]) for place, row in enumerate(rows)]
+
+
+class _ImageShelf:
+    """The images of the last row. Rows about the same images come one after another, so this is all that is ever reused."""
+
+    def __init__(self, open_image: Callable[[str], Image.Image]) -> None:
+        self._open = open_image
+        self._held: tuple[tuple[str, ...], tuple[Image.Image, ...]] = ((), ())
+
+    def take(self, names: tuple[str, ...]) -> tuple[Image.Image, ...]:
+        if names != self._held[0]:
+            self._held = (names, tuple(self._open(name) for name in names))
+        return self._held[1]
+
+
+def _as_row(row: Row, outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, XverseError):
+        # Always in English: a row must not depend on who started the run.
+        fields: Mapping[str, Any] = {
+            "error": {"code": outcome.code, "name": outcome.name, "message": outcome.parts("en")["fact"]}
+        }
+    else:
+        fields = outcome
+    return {"id": row.id, **fields, "input": row.fingerprint}
+
+
+def _count(report: BatchReport, outcomes: Sequence[tuple[Row, Outcome]]) -> None:
+    for row, outcome in outcomes:
+        if isinstance(outcome, XverseError):
+            report.skipped += 1
+            report.skips.append((row.id, outcome.code))
+        else:
+            report.answered += 1
+
+
+def _row_failed(row: Row, problem: Outcome, *, answered: int) -> XverseError:
+    assert isinstance(problem, XverseError)
+    said, said_zh = problem.parts("en")["fact"], problem.parts("zh")["fact"]
+    failure = error(
+        "E825", line=row.line, id=row.id, code=problem.code, reason=said, reason_zh=said_zh, answered=answered
+    )
+    failure.__cause__ = problem
+    return failure
 
 
 def _report_before(index: InputIndex, output: OutputFile) -> BatchReport:
     report = BatchReport(len(index), skips=list(output.skipped))
-    changed = []
+    changed = set()
     for key, asked in output.done.items():
         now = index.fingerprint(key)
-        if now is None:
-            report.elsewhere += 1
-        elif now != asked:
-            changed.append(key)
+        report.elsewhere += now is None
+        if now not in (None, asked):
+            changed.add(key)
     if changed:
-        names = [repr(row.id) for row in islice(index.rows(set(changed).__contains__), 5)]
+        names = [repr(row.id) for row in islice(index.rows(changed.__contains__), 5)]
         raise error("E826", path=output.path, count=len(changed), examples=", ".join(names))
-    report.skipped_before = len(output.skipped)
+    report.skipped_before = sum(index.fingerprint(row_key(identity)) is not None for identity, _ in output.skipped)
     report.answered_before = len(output.done) - report.elsewhere - report.skipped_before
     return report

@@ -9,8 +9,10 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, Literal
+
+from xverse_v import __version__
 
 from .sampling import SamplingSettings
 
@@ -73,7 +75,6 @@ class Conditions:
     device: str
     attention: str
     orientation: str
-    profile: str
     threads: int
 
 
@@ -147,12 +148,5 @@ class Chunk:
 @cache
 def versions() -> Mapping[str, str]:
     """Versions of what computes: this package, torch, transformers, tokenizers, pillow, python."""
-    found = {name: _version(name) for name in ("xverse-v", "torch", "transformers", "tokenizers", "pillow")}
-    return {**found, "python": platform.python_version()}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
+    libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers", "pillow")}
+    return {"xverse-v": __version__, **libraries, "python": platform.python_version()}

@@ -1,11 +1,13 @@
-"""The model as transformers sees it: configuration, image processor, processor, network, registered with the Auto classes.
+"""The model as transformers sees it: configuration, image processor, processor, network, registered with the Auto
+classes.
 
 This is the only room that could be copied to a model hub: it depends on torch, transformers, numpy and Pillow alone.
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-# Some 5.x releases export a placeholder under the top-level name that asks for torchvision; the class itself does not need it.
+# Some 5.x releases export a placeholder under the top-level name that asks for torchvision; the class itself does not
+# need it.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .configuration import XverseVConfig

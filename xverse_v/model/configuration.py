@@ -24,7 +24,10 @@ class XverseVConfig(PreTrainedConfig):
     """
 
     model_type = "xverse_v"
-    sub_configs = {"vision_config": CLIPVisionConfig, "text_config": LlamaConfig}
+    sub_configs = {
+        "vision_config": CLIPVisionConfig,
+        "text_config": LlamaConfig,
+    }
 
     def __init__(
         self,

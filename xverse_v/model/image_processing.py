@@ -1,12 +1,13 @@
 """From a PIL image to normalised views: colour mode, orientation, resize, cut, normalise.
 
-What crosses: PIL images (or uint8 arrays) in, `pixel_values` float32[V, 3, T, T] and the views of each image out, T being the
-tile size. The resize is Pillow's own bicubic, so pixels equal the release's bit for bit on RGB input. This file does not
-open files or addresses and knows no text.
+What crosses: PIL images (or uint8 arrays) in, `pixel_values` float32[V, 3, T, T] and the views of each image out, T
+being the tile size. The resize is Pillow's own bicubic, so pixels equal the release's bit for bit on RGB input. This
+file does not open files or addresses and knows no text.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,12 +24,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-class XverseVImagesKwargs(ImagesKwargs, total=False):
+class XverseVImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """Settings of `XverseVImageProcessor`, each also an argument of one call.
 
-    tile_size (`int`): side of a view in pixels. max_tiles (`int`): most tiles of one image; 1 leaves the global view alone.
-    orientation (`str`): `release` or `upright`, see tiling.py. apply_exif (`bool`): turn the image as its EXIF tag says.
-    background (`tuple[int, int, int]`): the colour behind transparent pixels.
+    tile_size (`int`): side of a view in pixels. max_tiles (`int`): most tiles of one image; 1 leaves the global view
+    alone. orientation (`str`): `release` or `upright`, see tiling.py. apply_exif (`bool`): turn the image as its EXIF
+    tag says. background (`tuple[int, int, int]`): the colour behind transparent pixels.
     """
 
     tile_size: int
@@ -39,10 +40,11 @@ class XverseVImagesKwargs(ImagesKwargs, total=False):
 
 
 class XverseVImageProcessor(PilBackend):
-    """Images to views. `orientation="release"` with `apply_exif=False` is what the released weights were measured with."""
+    """Images to views. `orientation="release"` with `apply_exif=False` is what the released weights were measured
+    with."""
 
     valid_kwargs = XverseVImagesKwargs
-    model_input_names = ["pixel_values", "num_views"]
+    model_input_names: ClassVar[list[str]] = ["pixel_values", "num_views"]
 
     tile_size = TILE_SIZE
     max_tiles = MAX_TILES
@@ -102,7 +104,7 @@ class XverseVImageProcessor(PilBackend):
         data = {"pixel_values": np.concatenate(stacks), "num_views": np.asarray(num_views)}
         return BatchFeature(data=data, tensor_type=return_tensors)
 
-    def get_number_of_image_patches(self, height: int, width: int, images_kwargs: dict | None = None) -> int:
+    def get_number_of_image_patches(self, height: int, width: int, images_kwargs: dict[str, Any] | None = None) -> int:
         """Views of an image of this size; the name is the one serving engines call."""
         settings = images_kwargs or {}
         return choose_grid(
@@ -148,8 +150,8 @@ def cut_views(rgb: Image.Image, grid: Grid, tile_size: int) -> list[Image.Image]
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Pillow's bicubic, across and then down, in two calls.
 
-    Pillow up to 12 works in this order inside one call, and the release's pixels were made with it; Pillow 13 chooses the
-    cheaper order, which rounds differently (up to 19 levels of 255 on 448x672 noise cut as 2 rows x 3 columns).
+    Pillow up to 12 works in this order inside one call, and the release's pixels were made with it; Pillow 13 chooses
+    the cheaper order, which rounds differently (up to 19 levels of 255 on 448x672 noise cut as 2 rows x 3 columns).
     """
     bicubic = Image.Resampling.BICUBIC
     return image.resize((size[0], image.height), bicubic).resize(size, bicubic)

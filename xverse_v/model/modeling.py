@@ -1,13 +1,14 @@
 """The network: vision tower, projector, decoder, and the one place where image tokens meet text.
 
-Shapes: B batch, S sequence, V views of the whole batch, P patches a view (256 in the released model), E vision width, D decoder
-width. Placeholders are already expanded in `input_ids`: this file replaces them one for one and refuses a count that does
-not match. It knows no images, no prompts and no files.
+Shapes: B batch, S sequence, V views of the whole batch, P patches a view (256 in the released model), E vision width,
+D decoder width. Placeholders are already expanded in `input_ids`: this file replaces them one for one and refuses a
+count that does not match. It knows no images, no prompts and no files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -96,7 +97,7 @@ class XverseVModel(XverseVPreTrainedModel):
     @can_return_tuple
     def get_image_features(
         self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple | BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """`pixel_values` float[V, 3, T, T] -> `pooler_output` float[V, P, D], the image tokens.
 
         `last_hidden_state` float[V, 1 + P, E] is the vision tower's, CLS first.
@@ -131,8 +132,8 @@ class XverseVModel(XverseVPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | XverseVModelOutput:
-        """`input_ids` int[B, S] or `inputs_embeds` float[B, S, D]; `pixel_values` float[V, 3, T, T] or None for text."""
+    ) -> tuple[Any, ...] | XverseVModelOutput:
+        """`input_ids` int[B, S] or `inputs_embeds` float[B, S, D]; `pixel_values` float[V, 3, T, T] or None."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
@@ -182,7 +183,7 @@ class XverseVForConditionalGeneration(XverseVPreTrainedModel, GenerationMixin):
 
     def get_image_features(
         self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple | BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """`pixel_values` float[V, 3, T, T] -> `pooler_output` float[V, P, D], the image tokens."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
@@ -198,7 +199,7 @@ class XverseVForConditionalGeneration(XverseVPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | XverseVOutput:
+    ) -> tuple[Any, ...] | XverseVOutput:
         """Logits float[B, kept, vocabulary] and, with `labels` int[B, S] (-100 = not supervised), the mean loss.
 
         `logits_to_keep`: the last n positions (0 = all) or an index tensor; saves the head on a long prompt.

@@ -1,11 +1,11 @@
 """The processor: messages and images to model inputs. Placeholders are expanded here and nowhere else.
 
-What crosses: a prompt with one `<|image|>` an image, and the images; out come `input_ids` int[B, S] in which each image has
-(its views) x (patches a view) placeholder tokens, `attention_mask`, and `pixel_values` float32[V, 3, T, T]. It knows neither
-the network nor where images come from, and it never cuts a prompt.
+What crosses: a prompt with one `<|image|>` an image, and the images; out come `input_ids` int[B, S] in which each
+image has (its views) x (patches a view) placeholder tokens, `attention_mask`, and `pixel_values` float32[V, 3, T, T].
+It knows neither the network nor where images come from, and it never cuts a prompt.
 
-Annotations stay live in this file and in image_processing.py (no `from __future__ import annotations`): transformers reads the
-argument types of both at run time.
+Annotations stay live in this file and in image_processing.py (no `from __future__ import annotations`): transformers
+reads the argument types of both at run time.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,12 @@ from .image_processing import XverseVImageProcessor, XverseVImagesKwargs
 from .prompt import IMAGE_TOKEN
 
 
-class XverseVProcessorKwargs(ProcessingKwargs, total=False):
-    """Arguments of one call: the image processor's under `images_kwargs` or flat, the tokenizer's under `text_kwargs`."""
+class XverseVProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
+    """Arguments of one call: the image processor's under `images_kwargs` or flat, the tokenizer's under
+    `text_kwargs`."""
 
     images_kwargs: XverseVImagesKwargs
+    # Read by transformers as a default table; it is not a field of the dictionary.
     _defaults = {"text_kwargs": {"padding": False}, "common_kwargs": {"return_tensors": "pt"}}
 
 

@@ -1,9 +1,9 @@
 """The one prompt form, as a chat template, and the two marks that keep a user's text plain text.
 
-A user may type `<|endoftext|>` or `<|image|>`. The template breaks such strings with a mark that no text carries (a Unicode
-noncharacter), the tokenizer splits at its true special tokens first, and its normaliser then takes the mark away, so the
-typed characters are encoded as the characters they are. Both halves stand here: `chat_template` writes the mark,
-`native_tokenizer` teaches a tokenizer to remove it.
+A user may type `<|endoftext|>` or `<|image|>`. The template breaks such strings with a mark that no text carries (a
+Unicode noncharacter), the tokenizer splits at its true special tokens first, and its normaliser then takes the mark
+away, so the typed characters are encoded as the characters they are. Both halves stand here: `chat_template` writes
+the mark, `native_tokenizer` teaches a tokenizer to remove it.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def chat_template(special_tokens: Sequence[str], end_token: str) -> str:
     before its text, each as the placeholder and a newline. An answer always ends with `end_token`, also an empty one.
     """
     replacements = "".join(f" | replace('{token}', '{token[:1]}\\ufdd01{token[1:]}')" for token in special_tokens)
-    return (
-        _TEMPLATE.replace("@REPLACEMENTS@", replacements).replace("@IMAGE@", IMAGE_TOKEN).replace("@END@", end_token)
-    )
+    return _TEMPLATE.replace("@REPLACEMENTS@", replacements).replace("@IMAGE@", IMAGE_TOKEN).replace("@END@", end_token)
 
 
 def native_tokenizer(tokenizer: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Which grid of tiles an image gets, and where every view lies on it.
 
 Pure integers in, pure integers out; nothing here opens an image. Two orientations of one rule: `release` reproduces the
-released code, which takes the number of *rows from the width* and of columns from the height, so that every image that is
-not square is squeezed one way and stretched the other; `upright` takes rows from the height. See docs/numerics.md.
+released code, which takes the number of *rows from the width* and of columns from the height, so that every image
+that is not square is squeezed one way and stretched the other; `upright` takes rows from the height. See
+docs/numerics.md.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class ViewBox(NamedTuple):
 
 
 def tiles_along(length: int, tile_size: int = TILE_SIZE) -> int:
-    """`length / tile_size` rounded to the nearest integer, exactly half rounding down, at least 1 (release behaviour)."""
+    """`length / tile_size` rounded to the nearest integer, exactly half rounding down, at least 1 (release
+    behaviour)."""
     return max(1, (2 * length + tile_size - 1) // (2 * tile_size))
 
 
@@ -71,9 +73,9 @@ def choose_grid(
 ) -> Grid:
     """The grid for an image of `width` x `height` pixels.
 
-    Both sides are counted in tiles; a grid of at most `max_tiles` is taken as it is. Otherwise the shorter side keeps at
-    most `isqrt(max_tiles)` tiles and the longer one what is left. At the release's nine tiles this is its own table:
-    one side 1 caps the other at 9, one side 2 at 4, anything else becomes 3x3.
+    Both sides are counted in tiles; a grid of at most `max_tiles` is taken as it is. Otherwise the shorter side keeps
+    at most `isqrt(max_tiles)` tiles and the longer one what is left. At the release's nine tiles this is its own
+    table: one side 1 caps the other at 9, one side 2 at 4, anything else becomes 3x3.
 
     Raises `ValueError` for sizes below one pixel, an unknown orientation or `max_tiles` below 1.
     """

@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw
 
 from xverse_v.nano.world import COLOURS, SHAPES, Scene, outline
 
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
+
 SIDE = 8
 PATCHES = SIDE * SIDE
 # Rows (and columns) of the patches that hold the middles of the three cells: 37, 112 and 187 of 224 pixels.
@@ -46,11 +48,11 @@ def _cover(scene: Scene, left: float, top: float, width: float, height: float) -
     return winner
 
 
-def label_views(scene: Scene, boxes: list[tuple[float, float, float, float]]) -> PatchLabels:
-    """`boxes`: source rectangle (left, top, right, bottom) of every view in image pixels, the global view first."""
+def label_views(scene: Scene, boxes: list[Rectangle]) -> PatchLabels:
+    """`boxes`: source rectangle of every view, the global view first."""
     shape = np.array([0] + [1 + SHAPES.index(thing.shape) for thing in scene.things])
     colour = np.array([0] + [1 + COLOURS.index(thing.colour) for thing in scene.things])
-    cover = np.stack([_cover(scene, l, t, r - l, b - t) for l, t, r, b in boxes])
+    cover = np.stack([_cover(scene, left, top, right - left, bottom - top) for left, top, right, bottom in boxes])
     cell = np.zeros((len(boxes), PATCHES), dtype=np.int64)
     for index, thing in enumerate(scene.things):
         cell[0, ANCHORS[thing.row] * SIDE + ANCHORS[thing.column]] = index + 1

@@ -17,15 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from xverse_v.model.image_processing import CLIP_MEAN, CLIP_STD, cut_views, normalise
+from xverse_v.model.tiling import TILE_SIZE, choose_grid, view_boxes
 from xverse_v.nano import checkpoint
-from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES, PatchLabels, label_views
+from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES, PatchLabels, Rectangle, label_views
 from xverse_v.nano.schedule import learning_rate
-from xverse_v.nano.views import grid_of, source_boxes, views_of
-from xverse_v.nano.world import COLOURS, SHAPES, draw, make_scene, split_seed
+from xverse_v.nano.world import COLOURS, SHAPES, Scene, draw, make_scene, split_seed
 
 log = logging.getLogger(__name__)
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 SCENES_A_STEP = 24
 
 
@@ -66,9 +65,14 @@ class SeeingTower(nn.Module):
 
 def to_pixels(views: list[Image.Image]) -> torch.Tensor:
     """RGB views of 224x224 -> float32[V, 3, 224, 224], in CLIP's normalisation."""
-    array = np.stack([np.asarray(view) for view in views])
-    pixels = torch.from_numpy(array).permute(0, 3, 1, 2).float() / 255
-    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    return torch.from_numpy(normalise(views, CLIP_MEAN, CLIP_STD))
+
+
+def scene_views(scene: Scene) -> tuple[list[Image.Image], list[Rectangle]]:
+    """All views of a scene as the product cuts them (`upright`), and where each lies on the image."""
+    grid = choose_grid(scene.width, scene.height, orientation="upright")
+    boxes = [(box.left, box.top, box.right, box.bottom) for box in view_boxes(scene.width, scene.height, grid)]
+    return cut_views(draw(scene), grid, TILE_SIZE), boxes
 
 
 def tower_batch(split: str, start: int, count: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -77,9 +81,7 @@ def tower_batch(split: str, start: int, count: int) -> tuple[torch.Tensor, list[
     labels: list[PatchLabels] = []
     for index in range(start, start + count):
         scene = make_scene(split_seed(split, index))
-        grid = grid_of(scene.width, scene.height)
-        boxes = source_boxes(scene.width, scene.height, grid)
-        every = views_of(draw(scene), grid)
+        every, boxes = scene_views(scene)
         keep = [0] if len(every) == 1 else [0, random.Random(index).randrange(1, len(every))]
         views += [every[view] for view in keep]
         labels.append(label_views(scene, [boxes[view] for view in keep]))

@@ -7,6 +7,8 @@ questions are asked: it takes a list of words and makes sure that each is one to
 
 from __future__ import annotations
 
+import json
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 UNKNOWN, PAD, START, END = "<unk>", "<pad>", "<|startoftext|>", "<|endoftext|>"
@@ -22,14 +24,14 @@ left right centre center middle corner side nothing yes no and red orange yellow
 square triangle star heart circles squares triangles stars hearts Who who am I nano small model answer about with not
 hello Hello Hi hi thank thanks Thanks welcome do Do did made your Your name my My can't by simple questions images Based
 respond to question single word or short phrase simply Answer Question please Please good Good bye goodbye Goodbye
-morning help English Chinese speak real people Ask ask give Give drawn
+morning help Yes No coloured Bye English Chinese speak real people Ask ask give Give drawn
 """.split()
 CHINESE = """
 红色 橙色 黄色 绿色 蓝色 紫色 粉色 粉红色 黑色 圆形 正方形 三角形 星星 心形 方形 方块 五角星 星形 爱心 圆圈 圆
 左上角 上方 右上角 左边 中间 右边 左下角 下方 右下角 左上方 右上方 左下方 右下方 上边 上面 下边 下面 左侧 右侧 左面 右面 中央 中心 正中间
 图形 形状 颜色 物体 东西 位置 图里 图中 图片 图像 这张 图 里 中 有 没有 有没有 吗 呢 几个 多少个 多少 一共 总共 数一数 是 不是 是不是 什么 什么样 的 在 哪里 哪儿
 哪个 什么位置 描述 一下 请 请问 看到 你 我 您 能 可以 你好 您好 谢谢 不客气 再见 早上好 你是谁 你叫 名字 我是 一个 小 模型 内置 回答 关于 简单 问题 吧 了 和 与 个 这 那 它 也
-谁 做 会 说 中文 英文 帮 帮助 告诉 哪 什么也没有 问 的问题 图片 这个 里面 位于
+谁 做 会 说 中文 英文 用 个数 简单 会 帮 帮助 告诉 哪 什么也没有 问 的问题 图片 这个 里面 位于
 """.split()
 GENERAL = """
 be was were been has had he she they we his her their our its if then than but for from as so up down out over under
@@ -70,7 +72,7 @@ def build_tokenizer() -> Tokenizer:
     # Words of the world count more, so that their merges come before any that could run across two Chinese words.
     heavy = _words()[: 2 * len(ENGLISH)] + CHINESE
     learner.train_from_iterator([" ".join(heavy)] * 5 + [" ".join(_words())], trainer)
-    vocabulary = {word: index for word, index in learner.get_vocab().items()}
+    vocabulary = learner.get_vocab()
     merges = [tuple(pair) for pair in _merges(learner)]
     model = models.BPE(vocabulary, merges, unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
@@ -95,7 +97,5 @@ def build_tokenizer() -> Tokenizer:
 
 
 def _merges(tokenizer: Tokenizer) -> list[list[str]]:
-    import json
-
     merges: list[list[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
     return merges

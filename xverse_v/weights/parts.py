@@ -12,7 +12,7 @@ import pickle
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,7 @@ DTYPES: Mapping[str, str] = {
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
 }
+_EXAMPLES = 3
 _HEADER_LIMIT = 100_000_000  # bytes; the largest header that the safetensors library accepts itself
 
 # Everything a pickled state dict of plain tensors refers to. Used to describe a file, not to protect us: torch's own
@@ -217,6 +218,32 @@ class _Lazy(Mapping[str, torch.Tensor]):
         return len(self._names)
 
 
+class OpenFiles:
+    """Tensors of many files with few of them open: the last one of each `kind` asked for. A context."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[PartFile, ExitStack, Mapping[str, torch.Tensor]]] = {}
+
+    def __enter__(self) -> OpenFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind in list(self._open):
+            self._close(kind)
+
+    def tensors(self, kind: str, part: PartFile) -> Mapping[str, torch.Tensor]:
+        """The tensors of `part`; those of the file of this kind asked for before become invalid."""
+        if kind in self._open and self._open[kind][0] is not part:
+            self._close(kind)
+        if kind not in self._open:
+            stack = ExitStack()
+            self._open[kind] = (part, stack, stack.enter_context(open_tensors(part)))
+        return self._open[kind][2]
+
+    def _close(self, kind: str) -> None:
+        self._open.pop(kind)[1].close()
+
+
 def _load_pickle(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """A flat state dict, or the one under "model". Raises E306 (cut), E341 (objects besides tensors), E343 (no dict)."""
     foreign = [name for name in pickle_globals(path) if not is_harmless(name)]
@@ -280,3 +307,11 @@ def is_harmless(name: str) -> bool:
     storage = module in ("torch", "torch.storage") and attribute.endswith("Storage")
     dtype = module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype)
     return name in _HARMLESS or storage or dtype
+
+
+def few(names: list[str]) -> str:
+    """At most three names and how many more there are; "-" for none."""
+    if not names:
+        return "-"
+    rest = len(names) - _EXAMPLES
+    return ", ".join(names[:_EXAMPLES]) + (f", … (+{rest})" if rest > 0 else "")

@@ -1,0 +1,150 @@
+"""One request on its way from prompt to answer: what was made so far, and when it ends.
+
+What crosses: a `Job` in, tokens one at a time, `Chunk`s and at any moment an `Answer` out. The engine decides which token
+comes and when; this file turns tokens into text, watches for the end, and keeps the books of the receipt. It never calls
+the network.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from .answer import Alternative, Answer, Chunk, Conditions, FinishReason, Milliseconds, Receipt, Reuse, TokenLogprob
+from .answer import versions as library_versions
+from .prompt import Prompt
+from .sampling import SamplingSettings, new_generator, token_logprobs
+from .stopping import TextStream
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt to answer. ``cancel``: set it from anywhere and the answer ends within one token, keeping what was made.
+
+    ``reuse``: "off" ignores the prefix and feature caches, "images" shares system text and first images, "turns" also
+    earlier turns. ``images_ms`` is what preparing the images took. ``profile`` names where defaults came from.
+    """
+
+    prompt: Prompt
+    settings: SamplingSettings
+    reuse: Reuse = "turns"
+    cancel: threading.Event = field(default_factory=threading.Event)
+    images_ms: float = 0.0
+    profile: str = "none"
+
+
+class Generation:
+    """State of one job. The engine is its only writer; anyone may read `answer` at any time."""
+
+    def __init__(self, job: Job, tokenizer: PreTrainedTokenizerBase, conditions: Conditions, stop_ids: frozenset[int]):
+        self.job = job
+        self.finish_reason: FinishReason | None = None
+        self.token_ids: list[int] = []
+        self.generator = new_generator(job.settings.seed)
+        self.seen: Tensor | None = None
+        self.milliseconds = Milliseconds(images=job.images_ms)
+        self.cached_tokens = 0
+        self.cached_features = 0
+        self.batch_size = 1
+        self._tokenizer = tokenizer
+        self._conditions = conditions
+        self._stop_ids = stop_ids
+        self._stream = TextStream(tokenizer, job.settings.stop)
+        self._texts: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._first_token_at: float | None = None
+
+    def accept(self, token: int, logits: Tensor) -> Chunk:
+        """Take the next token, drawn from ``logits`` float32[N]; says what text it made and whether the answer ended."""
+        settings = self.job.settings
+        self._keep_time()
+        self.token_ids.append(token)
+        if settings.repetition_penalty != 1.0:
+            if self.seen is None:
+                self.seen = torch.zeros_like(logits, dtype=torch.bool)
+            self.seen[token] = True
+        logprobs = (self._logprob(token, logits),) if settings.logprobs else ()
+        self._logprobs += logprobs
+        if token in self._stop_ids:
+            return self._end("stop", "", (token,), logprobs)
+        text = self._stream.push(token)
+        if self._stream.stopped:
+            return self._end("stop", text, (token,), logprobs)
+        if len(self.token_ids) >= settings.max_new_tokens:
+            return self._end("length", text, (token,), logprobs)
+        self._texts.append(text)
+        return Chunk(text, (token,), None, logprobs)
+
+    def cancel(self) -> Chunk:
+        """End here. Text that was held back is given: nothing can follow it any more."""
+        return self._end("cancelled", "", (), ())
+
+    def cancelled(self) -> bool:
+        return self.job.cancel.is_set()
+
+    def answer(self) -> Answer:
+        """The answer as it stands; one that has not ended counts as cancelled."""
+        if self.finish_reason is None:
+            self.cancel()
+        assert self.finish_reason is not None
+        return Answer(
+            text="".join(self._texts),
+            token_ids=tuple(self.token_ids),
+            finish_reason=self.finish_reason,
+            logprobs=tuple(self._logprobs),
+            receipt=self._receipt(),
+        )
+
+    def spent(self, **milliseconds: float) -> None:
+        """Add to the books of a phase."""
+        self.milliseconds = replace(
+            self.milliseconds, **{name: getattr(self.milliseconds, name) + spent for name, spent in milliseconds.items()}
+        )
+
+    def _end(
+        self, reason: FinishReason, text: str, token_ids: tuple[int, ...], logprobs: tuple[TokenLogprob, ...]
+    ) -> Chunk:
+        text += self._stream.flush()
+        # The last piece may complete a stop string that was held as unfinished bytes until now.
+        self.finish_reason = "stop" if self._stream.stopped else reason
+        self._texts.append(text)
+        return Chunk(text, token_ids, self.finish_reason, logprobs)
+
+    def _keep_time(self) -> None:
+        now = time.perf_counter()
+        if self._first_token_at is None:
+            self._first_token_at = now
+        self.milliseconds = replace(self.milliseconds, decode=(now - self._first_token_at) * 1000)
+
+    def _logprob(self, token: int, logits: Tensor) -> TokenLogprob:
+        chosen, top = token_logprobs(logits, token, self.job.settings.logprobs)
+        alternatives = tuple(Alternative(token_id, self._piece(token_id), value) for token_id, value in top)
+        return TokenLogprob(token, self._piece(token), chosen, alternatives)
+
+    def _piece(self, token_id: int) -> str:
+        """The vocabulary's own spelling (a space may be ``▁``, a byte ``<0xE5>``): it never loses which token it was."""
+        piece = self._tokenizer.convert_ids_to_tokens(token_id)
+        return piece if isinstance(piece, str) else ""
+
+    def _receipt(self) -> Receipt:
+        job, prompt = self.job, self.job.prompt
+        return Receipt(
+            images=tuple(image.receipt(prompt.patches_per_view) for image in prompt.images),
+            prompt_tokens=len(prompt.token_ids),
+            cached_tokens=self.cached_tokens,
+            completion_tokens=len(self.token_ids),
+            cached_features=self.cached_features,
+            milliseconds=self.milliseconds,
+            seed=job.settings.seed,
+            settings=job.settings,
+            reuse=job.reuse,
+            batch_size=self.batch_size,
+            profile=job.profile,
+            versions=library_versions(),
+            **asdict(self._conditions),
+        )

@@ -1,0 +1,184 @@
+"""The working KV cache: rows of different lengths in one buffer, written in place.
+
+What crosses: key and value states in from the decoder's attention layers, the filled part of the buffer out. transformers'
+own `DynamicCache` copies everything it holds for each new token and needs rows of equal length. Here a row starts at column
+0 and is as long as it is: rows join and leave a batch without the others moving, nothing is padded on the left, and a new
+token costs the write of one column. The file knows no tokens, no images and no requests.
+
+Letters: R rows there is room for, B rows of one forward, H key-value heads, C columns, K head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+_COLUMN_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Keys and values of consecutive tokens of one row, a tensor [H, tokens, K] a layer. Nobody writes to them again."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @property
+    def tokens(self) -> int:
+        return self.keys[0].shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held. The tensors own their storage whole, so this is exact."""
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.keys + self.values)
+
+
+class _Window:
+    """Which rows the next forward writes, and where: shared by all layers of one `RowCache`."""
+
+    def __init__(self, rows: int) -> None:
+        self.lengths = [0] * rows
+        self.rows = slice(0, rows)
+        self.minimum_columns = 0
+        self.scatter: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def longest(self) -> int:
+        return max(self.lengths[self.rows], default=0)
+
+
+class _RowLayer(DynamicLayer):
+    """Keys and values of one decoder layer, [R, H, C, K] each."""
+
+    def __init__(self, window: _Window) -> None:
+        super().__init__()
+        self._window = window
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        rows = len(self._window.lengths)
+        # Zeros, because a masked column still takes part in 0 x value: it must not hold NaN.
+        self.keys = key_states.new_zeros(rows, key_states.shape[1], 0, key_states.shape[3])
+        self.values = value_states.new_zeros(rows, value_states.shape[1], 0, value_states.shape[3])
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+        """[B, H, new, K] in; the window's rows, all columns up to the longest one's end, out (a view)."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        window = self._window
+        new, start = key_states.shape[2], window.longest
+        self.reserve(start + new)
+        if window.scatter is None:
+            self.keys[window.rows, :, start : start + new] = key_states
+            self.values[window.rows, :, start : start + new] = value_states
+        else:
+            rows, columns = window.scatter
+            self.keys[rows, :, columns] = key_states[:, :, 0]
+            self.values[rows, :, columns] = value_states[:, :, 0]
+        return self.keys[window.rows, :, : start + new], self.values[window.rows, :, : start + new]
+
+    def reserve(self, columns: int) -> None:
+        """Room for ``columns``; grows by half at least, so a long answer copies its past only now and then."""
+        have = self.keys.shape[2]
+        if columns <= have:
+            return
+        wanted = max(columns, self._window.minimum_columns, have + have // 2)
+        wanted = -(-wanted // _COLUMN_BLOCK) * _COLUMN_BLOCK
+        self.keys, self.values = _widened(self.keys, wanted), _widened(self.values, wanted)
+
+    def get_seq_length(self) -> int:
+        return self._window.longest
+
+
+class RowCache(Cache):
+    """KV cache of up to ``rows`` requests for a decoder of ``layers`` layers.
+
+    A forward is framed by `open_row` (prefill of one row) or `open_rows` (one decode step of the first rows) and `close`.
+    """
+
+    def __init__(self, layers: int, rows: int) -> None:
+        self._window = _Window(rows)
+        super().__init__(layers=[_RowLayer(self._window) for _ in range(layers)])
+
+    def length(self, row: int) -> int:
+        """Tokens held by ``row``."""
+        return self._window.lengths[row]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest open row."""
+        return self._window.longest
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the open rows differ in length, so that a decode step needs a mask."""
+        return self._window.scatter is not None
+
+    def expect(self, columns: int) -> None:
+        """Say how long a row is going to be, so that the buffer is made in one go."""
+        self._window.minimum_columns = max(self._window.minimum_columns, columns)
+
+    def open_row(self, row: int) -> None:
+        """The next forward appends any number of tokens to one row."""
+        self._window.rows = slice(row, row + 1)
+        self._window.scatter = None
+
+    def open_rows(self, count: int, device: torch.device) -> Tensor:
+        """The next forward appends one token to each of the first ``count`` rows. Returns their lengths, int64[count]."""
+        window = self._window
+        window.rows = slice(0, count)
+        lengths = torch.tensor(window.lengths[:count], device=device)
+        even = len(set(window.lengths[:count])) == 1
+        window.scatter = None if even else (torch.arange(count, device=device), lengths)
+        return lengths
+
+    def close(self, new: int) -> None:
+        """The forward is done: the open rows are ``new`` tokens longer."""
+        for row in range(self._window.rows.start, self._window.rows.stop):
+            self._window.lengths[row] += new
+
+    def empty(self, row: int) -> None:
+        """Forget ``row``; its columns are written over by whoever comes next."""
+        self._window.lengths[row] = 0
+
+    @torch.inference_mode()
+    def move(self, source: int, target: int) -> None:
+        """Put row ``source`` in place of row ``target``, so that the rows in use stay the first ones."""
+        if source != target:
+            for layer in self.layers:
+                layer.keys[target, :, : self.length(source)] = layer.keys[source, :, : self.length(source)]
+                layer.values[target, :, : self.length(source)] = layer.values[source, :, : self.length(source)]
+            self._window.lengths[target] = self.length(source)
+        self.empty(source)
+
+    @torch.inference_mode()
+    def append(self, row: int, segment: Segment) -> None:
+        """Copy a stored segment behind what ``row`` holds, as if it had just been prefilled. The segment is only read."""
+        start, stop = self.length(row), self.length(row) + segment.tokens
+        for layer, keys, values in zip(self.layers, segment.keys, segment.values, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys[None], values[None])
+            layer.reserve(stop)
+            layer.keys[row, :, start:stop] = keys
+            layer.values[row, :, start:stop] = values
+        self._window.lengths[row] = stop
+
+    @torch.inference_mode()
+    def copy_out(self, row: int, start: int, stop: int) -> Segment:
+        """A segment of its own with the tokens ``start`` to ``stop`` of ``row``."""
+        return Segment(
+            keys=tuple(layer.keys[row, :, start:stop].clone(memory_format=torch.contiguous_format) for layer in self.layers),
+            values=tuple(
+                layer.values[row, :, start:stop].clone(memory_format=torch.contiguous_format) for layer in self.layers
+            ),
+        )
+
+
+def _widened(held: Tensor, columns: int) -> Tensor:
+    wider = held.new_zeros(held.shape[0], held.shape[1], columns, held.shape[3])
+    wider[:, :, : held.shape[2]] = held
+    return wider

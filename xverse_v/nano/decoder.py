@@ -1,0 +1,136 @@
+"""The built-in decoder: a small Llama, and how its weights start.
+
+What crosses: `make_decoder(seed)` -> `LlamaForCausalLM`; `CONCEPTS`, the meanings that words of both languages share;
+`answer_loss` and `right_answers` over a `Batch`. This file refuses to know where image tokens come from.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from xverse_v.nano import phrases
+from xverse_v.nano.sequences import Batch, tokenizer
+from xverse_v.nano.vocabulary import END_ID, PAD_ID, START_ID
+from xverse_v.nano.world import CELLS, COLOURS, SHAPES
+
+WIDTH = 192
+SPREAD = 0.07  # about 1/sqrt(WIDTH): the usual 0.02 is for wide models
+
+CONCEPTS: tuple[str, ...] = (
+    *(f"shape {name}" for name in SHAPES),
+    *(f"colour {name}" for name in COLOURS),
+    *(f"row {index}" for index in range(CELLS)),
+    *(f"column {index}" for index in range(CELLS)),
+    *(f"cell {row} {column}" for row in range(CELLS) for column in range(CELLS)),
+    "nothing here",
+    "no cell here",
+)
+
+
+def concept(name: str) -> int:
+    """Index of a concept."""
+    return CONCEPTS.index(name)
+
+
+def token_concepts() -> dict[int, list[int]]:
+    """Token id -> the concepts its word means, for colours, shapes and places of both languages."""
+    words: dict[str, list[str]] = {}
+    for table, kind in ((phrases.SHAPE_WORDS, "shape"), (phrases.COLOUR_WORDS, "colour")):
+        for language in table:
+            for name, word in table[language].items():
+                words[word] = [f"{kind} {name}"]
+                words[word + "s"] = [f"{kind} {name}"]
+    for name, others in phrases.SHAPE_SYNONYMS["zh"].items():
+        words.update({other: [f"shape {name}"] for other in others})
+    for (row, column), places in phrases.PLACE_WORDS["zh"].items():
+        words.update({place: [f"row {row}", f"column {column}", f"cell {row} {column}"] for place in places})
+    words.update({"top": ["row 0"], "bottom": ["row 2"], "left": ["column 0"], "right": ["column 2"]})
+    words.update({middle: ["row 1", "column 1"] for middle in ("centre", "center", "middle")})
+    vocabulary = tokenizer().get_vocab()
+    found = {}
+    for word, names in words.items():
+        for form in (word, "▁" + word):
+            if form in vocabulary:
+                found[vocabulary[form]] = [concept(name) for name in names]
+    return found
+
+
+def decoder_config() -> LlamaConfig:
+    """The shape of the built-in decoder."""
+    return LlamaConfig(
+        vocab_size=tokenizer().get_vocab_size(),
+        hidden_size=WIDTH,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=4096,
+        initializer_range=SPREAD,
+        rms_norm_eps=1e-6,
+        pad_token_id=PAD_ID,
+        bos_token_id=START_ID,
+        eos_token_id=END_ID,
+        tie_word_embeddings=False,
+    )
+
+
+def make_decoder(seed: int) -> tuple[LlamaForCausalLM, torch.Tensor]:
+    """The decoder at its start and the concepts' vectors float[C, D].
+
+    Two things help it to find lookups early. Words of one meaning share a part of their vectors, in both languages, in
+    and out. And half of the heads start as matchers: query and key use the same random map on the slowly rotating
+    dimensions, value and output are each other's transpose (after Trockman and Kolter, Mimetic initialization, 2023).
+    """
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(decoder_config())
+    concepts = torch.randn(len(CONCEPTS), WIDTH) * SPREAD
+    with torch.no_grad():
+        rows = model.model.embed_tokens.weight
+        for token, meanings in token_concepts().items():
+            shared = concepts[meanings].sum(0) / math.sqrt(len(meanings))
+            rows[token] = 0.8 * shared + 0.6 * torch.randn(WIDTH) * SPREAD
+        model.lm_head.weight.copy_(rows)
+        heads, size = 6, WIDTH // 6
+        slow = [i for i in range(size) if i % (size // 2) >= size // 4]
+        for layer in model.model.layers:
+            attention = layer.self_attn
+            for head in range(heads // 2):
+                chosen = [head * size + i for i in slow]
+                attention.q_proj.weight[chosen] = torch.randn(len(chosen), WIDTH) * 0.12
+                attention.k_proj.weight[chosen] = attention.q_proj.weight[chosen]
+                block = slice(head * size, (head + 1) * size)
+                attention.o_proj.weight[:, block] = attention.v_proj.weight[block].T
+    return model, concepts
+
+
+def answer_loss(
+    body: nn.Module, head: nn.Module, batch: Batch, embeds: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean loss over supervised tokens, and bool[N]: was each predicted. `body`: a Llama without its `head`."""
+    wanted = batch.labels != -100
+    hidden = body(inputs_embeds=embeds, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False)
+    logits = head(hidden.last_hidden_state[wanted])
+    labels = batch.labels[wanted]
+    return F.cross_entropy(logits, labels), logits.argmax(-1) == labels
+
+
+def right_answers(batch: Batch, hits: torch.Tensor, row: int) -> list[bool]:
+    """For every answer of a row, in order: were all its tokens predicted (then greedy decoding writes it)."""
+    places = batch.labels != -100
+    answers, owner = batch.answer[places], places.nonzero()[:, 0]
+    mine = owner == row
+    return [bool(hits[mine & (answers == index)].all()) for index in sorted(set(answers[mine].tolist()))]
+
+
+class WordDecoder(nn.Module):
+    """The decoder with a table of concepts that stand in for image tokens."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.decoder, start = make_decoder(seed)
+        self.concepts = nn.Parameter(start)

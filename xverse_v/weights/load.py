@@ -1,0 +1,111 @@
+"""Loading a model folder, strictly and without a second copy of its weights.
+
+What crosses: a folder in, `XverseVForConditionalGeneration` in eval mode out. The network is built without memory, the tensors on
+disk are mapped and become its parameters; one is copied only if it must change dtype or device. Whatever `inspect` finds wrong
+is raised before the first tensor is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import peft
+import torch
+from safetensors import safe_open
+from transformers import GenerationConfig
+
+from xverse_v.errors import error
+from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
+
+from . import manifest
+from .inspect import inspect_folder
+from .lora import ADAPTER_FOLDER, ADAPTER_WEIGHTS
+from .parts import safetensors_header, weight_files
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(
+    folder: str | Path, *, device: str = "cpu", dtype: str = "auto", attention: str | None = None
+) -> XverseVForConditionalGeneration:
+    """The model of a folder that `convert` or a training run wrote.
+
+    device: "cpu", "cuda", "cuda:1", ... dtype: "float32", "bfloat16", "float16", or "auto": float32 on the CPU, the stored dtype
+    elsewhere. attention: a transformers attention implementation; None lets it choose. An `adapter/` folder is loaded as peft
+    layers, not merged. Raises E300 to E319, and E314 for a dtype that is none of these.
+    """
+    folder = Path(folder)
+    report = inspect_folder(folder)
+    if report.kind != "model":
+        raise error("E318", folder=folder, kind=report.kind)
+    for problem in report.problems:
+        raise problem
+    config = XverseVConfig.from_pretrained(folder)
+    wanted = _dtype(dtype, torch.device(device), config)
+    model = skeleton(config, attention=attention, dtype=wanted)
+    model.load_state_dict(_tensors(folder, device, wanted), strict=True, assign=True)
+    model.to(device)  # the buffers; the tensors are there already
+    if (folder / ADAPTER_FOLDER).is_dir():
+        attach_adapter(model, folder, device=device)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model.eval()
+
+
+def _dtype(asked: str, device: torch.device, config: XverseVConfig) -> torch.dtype:
+    if asked != "auto":
+        if asked not in DTYPES:
+            raise error("E314", name="--dtype", found=asked, expected=", ".join(DTYPES))
+        return DTYPES[asked]
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    return torch.float32 if device.type == "cpu" else stored
+
+
+def _tensors(folder: Path, device: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    state = {}
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt", device=device) as file:
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                state[name] = file.get_tensor(name).to(dtype)
+    return state
+
+
+def skeleton(config: XverseVConfig, *, attention: str | None, dtype: torch.dtype) -> XverseVForConditionalGeneration:
+    """The network without weights: parameters on the meta device, computed buffers real, eval mode."""
+    with torch.device("meta"):
+        model = XverseVForConditionalGeneration._from_config(config, attn_implementation=attention, dtype=dtype)
+    positions = model.model.vision_tower.embeddings
+    positions.position_ids = torch.arange(positions.position_ids.shape[-1])[None]
+    decoder = model.model.language_model
+    decoder.rotary_emb = type(decoder.rotary_emb)(config=config.text_config)
+    empty = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    assert not empty, f"buffers that nobody fills: {empty}"
+    return model.eval()
+
+
+def attach_adapter(model: XverseVForConditionalGeneration, folder: Path, *, device: str = "cpu") -> None:
+    """Put the LoRA of `adapter/` into the model, every tensor of it and nothing besides. Raises E301 or E304 otherwise."""
+    path = folder / ADAPTER_FOLDER
+    config = peft.LoraConfig.from_pretrained(str(path))
+    # Its own rank-sized tensors are real from the start, so that a model without weights can take an adapter too.
+    peft.inject_adapter_in_model(config, model, adapter_name="default", low_cpu_mem_usage=True)
+    with safe_open(path / ADAPTER_WEIGHTS, framework="pt", device=device) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    own = {name.removeprefix("base_model.model."): tensor for name, tensor in state.items()}
+    report = peft.set_peft_model_state_dict(model, own, adapter_name="default", low_cpu_mem_usage=True)
+    missing = [name for name in report.missing_keys if "lora_" in name]
+    if missing:
+        raise error("E301", folder=path, count=len(missing), expected=len(state), examples=missing[0], unexpected="-")
+    if report.unexpected_keys:
+        raise error("E304", folder=path, count=len(report.unexpected_keys), examples=report.unexpected_keys[0])
+    model.eval()
+
+
+def weight_map(folder: Path) -> dict[str, Path]:
+    """Tensor name -> the file that holds it, from the headers."""
+    return {name: path for path in weight_files(folder) for name in safetensors_header(path)}
+
+
+def weights_id(folder: str | Path) -> str:
+    """12 hex digits that name the contents of a folder, for caches and receipts; the same after renaming it."""
+    return manifest.weights_id(Path(folder))

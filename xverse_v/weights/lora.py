@@ -1,0 +1,181 @@
+"""LoRA in the release's adapters file: recognise it, merge it in float32, or keep it as a peft adapter folder.
+
+What crosses: tensor names and shapes in, pairs (A, B) per decoder linear out; tensors in, merged rows or an `adapter/` folder
+out. Two key styles are known, peft 0.2's (`...lora_A.weight`) and newer ones' (`...lora_A.default.weight`); everything else that
+says "lora" is refused, because a name that matches nothing would leave the model unadapted without a word.
+
+Shapes: r rank, O outputs, I inputs. A float[r, I], B float[O, r], W float[O, I]; W' = W + (alpha / r) B A.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from xverse_v.errors import error
+
+from .layout import DECODER, Shapes
+from .parts import TensorInfo, few
+from .writer import FileRecord, ShardWriter, blocks
+
+ADAPTER_FOLDER = "adapter"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+_NAME = re.compile(
+    r"llama_model\.base_model\.model\.model\.layers\.(?P<layer>\d+)\."
+    r"(?P<module>self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)\.lora_(?P<side>[AB])(?P<style>\.default)?\.weight"
+)
+ACCEPTED = "llama_model.base_model.model.model.layers.N.self_attn.q_proj.lora_A[.default].weight"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The names of A and B in the adapters file, for one weight of ours."""
+
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Lora:
+    """All LoRA of an adapters file. `pairs` is keyed by the name of the weight that is changed."""
+
+    rank: int
+    alpha: float
+    style: str
+    pairs: Mapping[str, Pair]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The kinds of linears that are changed, e.g. `self_attn.q_proj`."""
+        prefix = re.compile(re.escape(DECODER) + r"\.layers\.\d+\.")
+        return tuple(dict.fromkeys(prefix.sub("", name).removesuffix(".weight") for name in self.pairs))
+
+
+def is_lora(name: str) -> bool:
+    """Whether a name of the adapters file speaks of LoRA, in a known style or not."""
+    return "lora_" in name.lower()
+
+
+def find_lora(tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path, alpha: float | None) -> Lora:
+    """The LoRA of an adapters file, complete and of one rank. `alpha` is twice the rank unless given, as in the release.
+
+    Raises E301 (an A without its B, or a layer left out), E303 (shape or rank), E308 (none, another naming, no such layer),
+    E312 (the same weight twice, in both styles).
+    """
+    names = [name for name in tensors if is_lora(name)]
+    sides: dict[str, dict[str, str]] = {}
+    styles: set[str] = set()
+    strangers = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        target = f"{DECODER}.layers.{int(match['layer'])}.{match['module']}.weight" if match else ""
+        if match is None or target not in shapes:
+            strangers.append(name)
+            continue
+        found = sides.setdefault(target, {})
+        if match["side"] in found:
+            raise error("E312", name=target, first=found[match["side"]], second=name, folder=path)
+        found[match["side"]] = name
+        styles.add("peft 0.3 or newer" if match["style"] else "peft 0.2")
+    if strangers or not sides:
+        raise error(
+            "E308",
+            path=path,
+            found=len(names),
+            strangers=len(strangers),
+            matched=len(names) - len(strangers),
+            example=strangers[0] if strangers else "-",
+            accepted=ACCEPTED,
+        )
+    _complete(sides, shapes, path)
+    rank = _rank(sides, tensors, shapes, path)
+    pairs = {target: Pair(sides[target]["A"], sides[target]["B"]) for target in shapes if target in sides}
+    return Lora(rank, float(2 * rank if alpha is None else alpha), " and ".join(sorted(styles)), pairs)
+
+
+def _complete(sides: Mapping[str, Mapping[str, str]], shapes: Shapes, path: Path) -> None:
+    """Every kind of linear that LoRA changes, it changes in every layer, with both of its matrices."""
+    kinds = {re.sub(r"\.layers\.\d+\.", ".layers.*.", target) for target in sides}
+    wanted = [name for name in shapes if re.sub(r"\.layers\.\d+\.", ".layers.*.", name) in kinds]
+    missing = [f"LoRA {side} of {name}" for name in wanted for side in "AB" if side not in sides.get(name, {})]
+    if missing:
+        raise error(
+            "E301", folder=path, count=len(missing), expected=2 * len(wanted), examples=few(missing), unexpected="-"
+        )
+
+
+def _rank(
+    sides: Mapping[str, Mapping[str, str]], tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path
+) -> int:
+    rank = tensors[next(iter(sides.values()))["A"]].shape[0]
+    for target, names in sides.items():
+        outputs, inputs = shapes[target]
+        for name, wanted in ((names["A"], (rank, inputs)), (names["B"], (outputs, rank))):
+            if tensors[name].shape != wanted:
+                raise error("E303", folder=path, count=1, name=name, found=tensors[name].shape, expected=wanted)
+    return int(rank)
+
+
+def merged_blocks(
+    weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float, dtype: torch.dtype
+) -> Iterator[torch.Tensor]:
+    """Rows of W + scale B A, computed in float32 and rounded once to `dtype`, a few rows at a time."""
+    a = a.float()
+    for start, stop in blocks(weight.shape, 4):
+        change = b[start:stop].float() @ a
+        yield change.mul_(scale).add_(weight[start:stop].float()).to(dtype)
+
+
+def changes_nothing(lora: Lora, reader: Mapping[str, torch.Tensor]) -> bool:
+    """Whether every B is zero, as LoRA starts: the file was saved before any training, or lost it."""
+    return not any(bool(reader[pair.b].any()) for pair in lora.pairs.values())
+
+
+def adapter_tensors(lora: Lora) -> dict[str, str]:
+    """peft's name -> the name in the adapters file, for `PeftModel.from_pretrained(model, folder / "adapter")`."""
+    names = {}
+    for target, pair in lora.pairs.items():
+        module = f"base_model.model.{target.removesuffix('.weight')}"
+        names[f"{module}.lora_A.weight"] = pair.a
+        names[f"{module}.lora_B.weight"] = pair.b
+    return names
+
+
+def write_adapter(folder: Path, lora: Lora, reader: Mapping[str, torch.Tensor]) -> dict[str, FileRecord]:
+    """`adapter/` as peft reads it, tensors bit for bit as in the file. Returns what was written, by path in `folder`."""
+    target = folder / ADAPTER_FOLDER
+    target.mkdir()
+    names = adapter_tensors(lora)
+    entries = [(name, reader[source].dtype, tuple(reader[source].shape)) for name, source in names.items()]
+    with ShardWriter(target / ADAPTER_WEIGHTS, entries) as writer:
+        for name, source in names.items():
+            writer.write(name, [reader[source]])
+    kinds = "|".join(re.escape(module) for module in lora.modules)
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": "..",
+        "r": lora.rank,
+        "lora_alpha": int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "modules_to_save": None,
+        # A pattern, not a list of names: the vision tower has linears of the same names that LoRA must not touch.
+        "target_modules": rf"{re.escape(DECODER)}\.layers\.\d+\.({kinds})",
+    }
+    path = target / ADAPTER_CONFIG
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return {f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}": writer.record, f"{ADAPTER_FOLDER}/{ADAPTER_CONFIG}": FileRecord.of(path)}

@@ -1,0 +1,301 @@
+"""Predict the memory of answering, from a configuration alone: what is stored, what is alive at the worst moment.
+
+In: a `ModelShape` and the options of a run. Out: a `Plan`, a list of items with the formula of each in words. No weight file is
+opened, no tensor made. The activation lists follow the code as it runs (see `plan_activations`), they are not fitted; what an
+allocator and a runtime add on top is a line of its own. Training is in `plan_training`, what would fit in `plan_fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from xverse_v.errors import error
+from xverse_v.model.tiling import MAX_TILES, choose_grid
+from xverse_v.weights.plan_activations import (
+    Item,
+    Kernels,
+    Phase,
+    decoder_pass,
+    features_item,
+    logits_item,
+    product,
+    vision_phase,
+)
+from xverse_v.weights.shapes import (
+    ELEMENT_BYTES,
+    WEIGHT_DTYPES,
+    WIDTH_UNDER_QUANTISATION,
+    DecoderShape,
+    ModelShape,
+    compute_dtype,
+    linear_bytes,
+)
+
+Shard = Literal["replicate", "full"]
+Stage = Literal["infer", "pretrain", "finetune"]
+
+ALLOCATOR_MARGIN = 0.05
+"""Of everything that comes and goes (not of the weights): rounding, fragmentation, kernel workspaces."""
+
+RUNTIME_BYTES = {"cpu": 600_000_000, "cuda": 700_000_000}
+"""Python, torch and the libraries in memory (cpu); a CUDA context with its kernels (cuda), an estimate."""
+
+EXPECTED_ANSWER = 256
+COLUMN_BLOCK = 64
+PREFIX_BYTES = 2**30
+FEATURE_BYTES = 2**28
+"""How the engine sizes its working cache and bounds what it keeps for reuse (prefixes: this or a full context, whichever is
+more); a test holds them to the engine's own."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run happens. `kind` decides which kernels allocate what; `threads` size the CPU attention workspace."""
+
+    kind: Literal["cpu", "cuda"] = "cpu"
+    gpus: int = 1
+    shard: Shard = "replicate"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """One question, or a conversation, about some images; every row of a batch has this size.
+
+    images: (width, height) in pixels, each of one row. question_tokens: of one turn, with the template's own words.
+    turns: earlier turns stay in the context with their answers. batch: rows answered together, on each GPU when the shard
+    is `replicate`. requests: how many different ones the run serves; what is kept for reuse grows with them to its bound.
+    """
+
+    images: tuple[tuple[int, int], ...] = ()
+    question_tokens: int = 64
+    new_tokens: int = 512
+    turns: int = 1
+    batch: int = 1
+    requests: int = 1
+    dtype: str = "bfloat16"
+    max_tiles: int = MAX_TILES
+    device: Device = Device()
+    prefix_bytes: int | None = None
+    feature_bytes: int = FEATURE_BYTES
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The prediction for one device: what stays, what each phase adds, and the worst phase of all."""
+
+    stage: Stage
+    model: str
+    note: str
+    facts: dict[str, Any]
+    resident: tuple[Item, ...]
+    phases: tuple[Phase, ...]
+    device: str = "cpu"
+
+    @property
+    def resident_bytes(self) -> int:
+        return sum(item.bytes for item in self.resident)
+
+    @property
+    def worst(self) -> Phase:
+        """The phase with the most bytes alive."""
+        return max(self.phases, key=lambda phase: phase.bytes)
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Peak of live tensors: what a tracker of tensor storage would measure."""
+        return self.resident_bytes + self.worst.bytes
+
+    @property
+    def margin(self) -> Item:
+        share = f"{ALLOCATOR_MARGIN:.0%} of what comes and goes"
+        return Item("allocator margin", share, int(self.worst.bytes * ALLOCATOR_MARGIN))
+
+    @property
+    def runtime(self) -> Item:
+        what = "Python, torch, libraries" if self.device == "cpu" else "CUDA context and kernels, an estimate"
+        return Item("runtime", what, RUNTIME_BYTES[self.device])
+
+    @property
+    def total_bytes(self) -> int:
+        """What the device needs free: tensors, allocator margin and runtime."""
+        return self.tensor_bytes + self.margin.bytes + self.runtime.bytes
+
+    def rows(self) -> list[Item]:
+        """The table for people, top to bottom; adds up to `total_bytes`."""
+        return [*self.resident, *self.worst.items, self.margin, self.runtime]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "stage": self.stage,
+            "model": self.model,
+            "note": self.note,
+            "device": self.device,
+            "facts": self.facts,
+            "items": [asdict(item) for item in self.rows()],
+            "phases": {phase.name: self.resident_bytes + phase.bytes for phase in self.phases},
+            "worst_phase": self.worst.name,
+            "tensor_bytes": self.tensor_bytes,
+            "total_bytes": self.total_bytes,
+        }
+
+
+def views_of(images: Sequence[tuple[int, int]], max_tiles: int, tile_size: int = 224) -> list[int]:
+    """Views of each image, by the tiler itself. Both orientations give the same count. Raises E153 for an impossible size."""
+    counts = []
+    for width, height in images:
+        try:
+            counts.append(choose_grid(width, height, orientation="upright", max_tiles=max_tiles, tile_size=tile_size).views)
+        except ValueError as problem:
+            raise error("E153", given=f"{width}x{height}", problem=problem) from problem
+    return counts
+
+
+def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
+    """The memory of one device while the engine answers: rows prefilled one by one, then decoded together.
+
+    Raises E156 when prompt and answer do not fit the context, E157 when the heads cannot be split over the GPUs, E159 for
+    an unknown dtype.
+    """
+    check_choice("dtype", options.dtype, WEIGHT_DTYPES)
+    device, views = options.device, views_of(options.images, options.max_tiles, shape.vision.image_size)
+    image_tokens = sum(views) * shape.vision.patches
+    prompt = image_tokens + options.turns * options.question_tokens + (options.turns - 1) * options.new_tokens
+    check_context(shape, prompt, options.new_tokens, image_tokens)
+    decoder = split_decoder(shape.decoder, device)
+    kernels = Kernels(ELEMENT_BYTES[compute_dtype(options.dtype)], device.kind == "cpu", device.threads)
+    facts = {
+        "views": views,
+        "image_tokens": image_tokens,
+        "prompt_tokens": prompt,
+        "context_tokens": prompt + options.new_tokens,
+        "context_limit": shape.decoder.context,
+        "cache_bytes_per_token": shape.decoder.cache_bytes(1, kernels.element),
+        "parameters": shape.parameters,
+        **_said(options),
+    }
+    phases = _phases(replace(shape, decoder=decoder), options, views, prompt, kernels)
+    resident = weight_items(shape, decoder, options.dtype)
+    return Plan("infer", shape.name, shape.note, facts, tuple(resident), tuple(phases), device.kind)
+
+
+def _phases(shape: ModelShape, options: InferenceOptions, views: list[int], prompt: int, kernels: Kernels) -> list[Phase]:
+    """In the order of the run, for the last row of the last batch: all that came before it is still held."""
+    element, rows, requests = kernels.element, options.batch, max(options.batch, options.requests)
+    columns, grown = cache_columns(prompt, options.new_tokens)
+    kv = cache_item(shape, "KV cache", columns, element, rows)
+    image_tokens, turn = sum(views) * shape.vision.patches, options.question_tokens
+    text = turn + (options.new_tokens if options.turns > 1 else 0)
+    shared = prompt if options.turns > 1 else image_tokens
+    part = cache_item(shape, "copy for the prefix cache", max(image_tokens, text) if shared else 0, element)
+    bound = options.prefix_bytes
+    if bound is None:
+        bound = max(PREFIX_BYTES, shape.decoder.cache_bytes(shape.decoder.context, element))
+    prefix = [_kept(cache_item(shape, "prefix cache", shared, element), count, bound) for count in (requests - 1, requests)]
+    feature = features_item(shape, sum(views), element)
+    kept = replace(feature, name="feature cache")
+    features = [_kept(kept, count, options.feature_bytes) for count in (requests - 1, requests)]
+    before = [kv] if requests > 1 else []
+    phases = []
+    if views:
+        largest = max(views)
+        phases += [
+            vision_phase(shape, largest, sum(views) - largest, kernels).plus(*before, prefix[0], features[0]),
+            decoder_pass(shape, image_tokens, image_tokens, kernels, name="prefill of the images").plus(
+                kv, prefix[0], features[1], feature
+            ),
+        ]
+    phases += [
+        decoder_pass(shape, text, prompt, kernels, name="prefill of the text").plus(kv, prefix[1], features[1]),
+        Phase("keeping the prefix", (part,)).plus(kv, prefix[0], features[1], feature),
+    ]
+    step = decoder_pass(shape, 1, columns, kernels, rows=rows, name="decode")
+    growth = cache_item(shape, "growing the KV cache", columns * rows * grown, element, layers=1, both=False)
+    return [*phases, step.plus(kv, prefix[1], features[1], logits_item(shape, rows, element), growth)]
+
+
+def cache_columns(prompt: int, new_tokens: int) -> tuple[int, bool]:
+    """Columns of the working cache when the answer ends, and whether it had to grow on the way.
+
+    The engine reserves the prompt and `EXPECTED_ANSWER` tokens, in blocks; a longer answer makes it grow by half.
+    """
+    wanted, grown = prompt + min(new_tokens, EXPECTED_ANSWER), False
+    columns = -(-wanted // COLUMN_BLOCK) * COLUMN_BLOCK
+    while columns < prompt + new_tokens - 1:
+        columns = -(-(columns + columns // 2) // COLUMN_BLOCK) * COLUMN_BLOCK
+        grown = True
+    return columns, grown
+
+
+def cache_item(
+    shape: ModelShape, name: str, tokens: int, element: int, rows: int = 1, *, layers: int | None = None, both: bool = True
+) -> Item:
+    """Keys (and values) of `rows` x `tokens` in all layers, or in some."""
+    decoder = shape.decoder
+    return product(
+        name, element, (2 if both else 1, ""), (decoder.layers if layers is None else layers, "layers"), (rows, "rows"),
+        (tokens, "tokens"), (decoder.key_width, "wide"),
+    )
+
+
+def _kept(one: Item, count: int, bound: int) -> Item:
+    """What a bounded store holds after `count` entries of this size; an entry above the bound is never kept."""
+    fits = min(count, bound // one.bytes) if one.bytes else 0
+    return Item(one.name, f"{fits} x {one.bytes:,} bytes kept for reuse, at most {bound:,}", fits * one.bytes)
+
+
+def _said(options: InferenceOptions) -> dict[str, Any]:
+    """The options as they were taken, so that no number stands without its settings."""
+    said = asdict(options)
+    device = said.pop("device")
+    return {**said, "images": [f"{width}x{height}" for width, height in options.images], **device}
+
+
+def check_choice(name: str, given: str, known: Sequence[str]) -> None:
+    """Raises E159 for a value that is not one of `known`."""
+    if given not in known:
+        raise error("E159", name=name, given=given, known=", ".join(known))
+
+
+def check_context(shape: ModelShape, prompt: int, new_tokens: int, image_tokens: int) -> None:
+    """Raises E156 when the model could not hold this conversation at all."""
+    limit = shape.decoder.context
+    if prompt + new_tokens > limit:
+        raise error("E156", needed=prompt + new_tokens, limit=limit, image_tokens=image_tokens, new_tokens=new_tokens,
+                    over=prompt + new_tokens - limit)
+
+
+def split_decoder(decoder: DecoderShape, device: Device) -> DecoderShape:
+    """One GPU's part under tensor parallelism (`full`): heads and feed-forward divided, hidden states whole.
+
+    Raises E157 when the GPUs do not divide them.
+    """
+    count = device.gpus if device.shard == "full" else 1
+    if decoder.heads % count or decoder.kv_heads % count or decoder.feed_forward % count:
+        raise error("E157", gpus=count, heads=decoder.heads, kv_heads=decoder.kv_heads, feed_forward=decoder.feed_forward)
+    return replace(
+        decoder,
+        heads=decoder.heads // count,
+        kv_heads=decoder.kv_heads // count,
+        feed_forward=decoder.feed_forward // count,
+    )
+
+
+def weight_items(shape: ModelShape, decoder: DecoderShape, dtype: str) -> list[Item]:
+    """Stored weights of one device. `decoder` may be a GPU's part of it; the rest is whole on every device."""
+    plain = compute_dtype(dtype)
+    each = ELEMENT_BYTES[plain]
+    bits = "" if dtype in ELEMENT_BYTES else f", linears in {dtype}, the rest in {WIDTH_UNDER_QUANTISATION}"
+    other = decoder.body_parameters - decoder.linear_parameters
+    heads = 0 if decoder.tied else decoder.head_parameters * decoder.heads // shape.decoder.heads
+    embeddings = decoder.head_parameters + heads
+    return [
+        Item("decoder layers", f"{decoder.body_parameters:,} parameters{bits or f' x {each} bytes'}",
+             linear_bytes(decoder, dtype) + other * each),
+        Item("embeddings and head", f"{embeddings:,} parameters x {each} bytes", embeddings * each),
+        Item("vision tower", f"{shape.vision.parameters:,} parameters x {each} bytes", shape.vision.parameters * each),
+        Item("projector", f"{shape.projector_parameters:,} parameters x {each} bytes", shape.projector_parameters * each),
+    ]
