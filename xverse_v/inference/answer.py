@@ -31,7 +31,9 @@ class Alternative:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """The chosen token of one position with the likeliest ones, from the raw logits (before penalty and temperature)."""
+    """The chosen token of one position with the likeliest ones, from the raw logits (before penalty and
+    temperature).
+    """
 
     token_id: int
     text: str
@@ -82,8 +84,8 @@ class Conditions:
 class Receipt:
     """All that is needed to get the same answer again, and what it cost.
 
-    ``cached_tokens`` of the ``prompt_tokens`` were not prefilled but taken from the prefix cache; ``cached_features`` of the
-    images did not pass the vision tower. ``batch_size`` is the most rows that could share a decode step.
+    ``cached_tokens`` of the ``prompt_tokens`` were not prefilled but taken from the prefix cache; ``cached_features``
+    of the images did not pass the vision tower. ``batch_size`` is the most rows that could share a decode step.
     """
 
     images: tuple[ImageReceipt, ...]

@@ -1,7 +1,7 @@
 """Ask a loaded model: once, streamed, in batches, or as a conversation. The room's front desk.
 
-What crosses: images, questions and settings in; `Answer`s and `Chunk`s out. This file turns a call into a job and leaves
-prompts to prompt.py and computing to engine.py.
+What crosses: images, questions and settings in; `Answer`s and `Chunk`s out. This file turns a call into a job and
+leaves prompts to prompt.py and computing to engine.py.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 Detail = Literal["low", "auto", "high"]
 NO_PROFILE = "none"
 DEFAULT_BATCH_SIZE = 8
-# What fits behind the prompt is taken, if a profile asks for more; below this many tokens nobody would call it an answer.
+# What fits behind the prompt is taken, if a profile asks for more; below this many tokens nobody would call it an
+# answer.
 _SHORTEST_DEFAULT_ANSWER = 16
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question of a batch. ``history`` are the messages before it, oldest first; ``settings`` None is the profile's.
+    """One question of a batch. ``history`` are the messages before it, oldest first; ``settings`` None is the
+    profile's.
 
     ``detail``: "low" is the global view alone; "auto" and "high" are up to the processor's own number of tiles, or
     ``max_tiles``.
@@ -83,7 +85,9 @@ class AnswerStream(Iterator[Chunk]):
     def __enter__(self) -> AnswerStream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -218,7 +222,9 @@ class Assistant:
         return Request(question, content[:-1], system, (), max_tiles, detail, settings, reuse)
 
     def stream_request(self, request: Request, *, fixed_length: bool = True) -> AnswerStream:
-        """As `stream`, for a request with a history. ``fixed_length`` False lets ``max_new_tokens`` shrink to what fits."""
+        """As `stream`, for a request with a history. ``fixed_length`` False lets ``max_new_tokens`` shrink to what
+        fits.
+        """
         return AnswerStream(self.engine, self._generation(request, fixed_length=fixed_length))
 
     def _generation(self, request: Request, *, fixed_length: bool) -> Generation:

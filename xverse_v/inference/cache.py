@@ -1,11 +1,12 @@
 """What was computed once and may serve again: prefilled prompt beginnings, and image tokens. Bounded by bytes, LRU.
 
-What crosses: keys and finished tensors in, the same tensors out, never written to by anyone. A key is a SHA-256 of content
-(pixels, sizes, tiler settings, token ids, weights, dtype, device), never of a path or an object, so an overwritten file is
-a new image and two images that share bytes but not shape are two. The file knows no model and computes no tensor.
+What crosses: keys and finished tensors in, the same tensors out, never written to by anyone. A key is a SHA-256 of
+content (pixels, sizes, tiler settings, token ids, weights, dtype, device), never of a path or an object, so an
+overwritten file is a new image and two images that share bytes but not shape are two. The file knows no model and
+computes no tensor.
 
-A prompt is prefilled in parts that end at fixed places (see prompt.py). Each part is one entry whose key contains the key
-of the part before, so a conversation of n turns holds its image once, not n times.
+A prompt is prefilled in parts that end at fixed places (see prompt.py). Each part is one entry whose key contains the
+key of the part before, so a conversation of n turns holds its image once, not n times.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ T = TypeVar("T", bound=_Sized)
 
 @dataclass(frozen=True)
 class CacheStats:
-    """Counters since the start. ``refused``: entries larger than the whole cache, or than what may be evicted for them."""
+    """Counters since the start. ``refused``: entries larger than the whole cache, or than what may be evicted for
+    them.
+    """
 
     entries: int
     bytes: int
@@ -187,6 +190,7 @@ def chain_keys(salt: str, parts: Sequence[tuple[Sequence[int], Sequence[str]]]) 
     keys: list[str] = []
     before = salt
     for token_ids, images in parts:
-        before = content_key("prefix", {"before": before, "images": list(images)}, struct.pack(f"<{len(token_ids)}q", *token_ids))
+        packed = struct.pack(f"<{len(token_ids)}q", *token_ids)
+        before = content_key("prefix", {"before": before, "images": list(images)}, packed)
         keys.append(before)
     return keys

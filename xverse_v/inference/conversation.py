@@ -1,8 +1,9 @@
 """Many turns with one model: say, stream, retry, undo, reset, save.
 
-What crosses: texts and images in, answers out, a JSON file on request. A conversation is nothing but its messages; what was
-computed for earlier turns is found again by content in the engine's cache, so undo and retry need no bookkeeping. Images
-are opened once, when they are said: a file that changes later does not change what was talked about.
+What crosses: texts and images in, answers out, a JSON file on request. A conversation is nothing but its messages;
+what was computed for earlier turns is found again by content in the engine's cache, so undo and retry need no
+bookkeeping. Images are opened once, when they are said: a file that changes later does not change what was talked
+about.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class TurnStream(Iterator[Chunk]):
     def __enter__(self) -> TurnStream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self.close()
 

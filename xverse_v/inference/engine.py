@@ -11,7 +11,7 @@ Shapes: B rows, S tokens of a part, N vocabulary, V views, P patches a view, D d
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -51,11 +51,15 @@ def prefill(
     start, new = cache.length(row), token_ids.shape[0]
     positions = torch.arange(start, start + new, device=token_ids.device)
     cache.open_row(row)
-    output = model(
-        inputs_embeds=embeds[None], position_ids=positions[None], past_key_values=cache, use_cache=True, logits_to_keep=1
-    )
+    logits: Tensor = model(
+        inputs_embeds=embeds[None],
+        position_ids=positions[None],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
     cache.close(new)
-    return output.logits[0, -1].float()
+    return logits[0, -1].float()
 
 
 @torch.inference_mode()
@@ -67,16 +71,16 @@ def decode(model: XverseVForConditionalGeneration, cache: RowCache, tokens: Tens
     if cache.uneven:
         columns = torch.arange(cache.longest + 1, device=tokens.device)
         mask = columns[None, :] <= lengths[:, None]
-    output = model(
+    logits: Tensor = model(
         input_ids=tokens[:, None],
         attention_mask=mask,
         position_ids=lengths[:, None],
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
-    )
+    ).logits
     cache.close(1)
-    return output.logits[:, -1].float()
+    return logits[:, -1].float()
 
 
 class Engine:
@@ -107,7 +111,8 @@ class Engine:
     @property
     def kv_bytes_per_token(self) -> int:
         text = self.model.config.text_config
-        return 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * self.model.dtype.itemsize
+        values = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+        return int(values * self.model.dtype.itemsize)
 
     def generation(self, job: Job) -> Generation:
         """A job's state, checked against the context: nothing is ever cut. Raises E120 before any compute."""
@@ -126,7 +131,7 @@ class Engine:
             )
         return Generation(job, self.tokenizer, self.conditions, self.stop_ids)
 
-    def run(self, generations: Iterable[Generation], batch_size: int = 1) -> Iterator[tuple[Generation, Chunk]]:
+    def run(self, generations: Iterable[Generation], batch_size: int = 1) -> Generator[tuple[Generation, Chunk]]:
         """Answer all, at most ``batch_size`` at once, yielding every chunk with the generation it belongs to.
 
         Closing the iterator ends the work; so does a job's ``cancel``, for that job, within one token.
@@ -181,7 +186,9 @@ class Engine:
         return generation.cancel() if logits is None else self._accept([generation], logits[None])[0]
 
     def _accept(self, active: list[Generation], logits: Tensor) -> list[Chunk]:
-        """Choose a token for each row of float32[B, N] and hand it over. Raises E131 for logits that are not numbers."""
+        """Choose a token for each row of float32[B, N] and hand it over. Raises E131 for logits that are not
+        numbers.
+        """
         seen = None
         if any(generation.job.settings.repetition_penalty != 1.0 for generation in active):
             none = torch.zeros_like(logits[0], dtype=torch.bool)
@@ -252,11 +259,16 @@ class Engine:
     @torch.inference_mode()
     def _encode(self, pixel_values: Tensor) -> Tensor:
         """float32[V, 3, T, T] of one image -> image tokens float[V, P, D]."""
-        return self.model.get_image_features(pixel_values.to(self.model.device), return_dict=True).pooler_output
+        features: Tensor = self.model.get_image_features(
+            pixel_values.to(self.model.device), return_dict=True
+        ).pooler_output
+        return features
 
     @contextmanager
     def _timed(self, generation: Generation, phase: Literal["images", "vision", "prefill"]) -> Iterator[None]:
-        """Add what the block takes to a phase of the receipt, waiting for the device so that each phase gets its own."""
+        """Add what the block takes to a phase of the receipt, waiting for the device so that each phase gets its
+        own.
+        """
         began = time.perf_counter()
         yield
         if self.model.device.type == "cuda":

@@ -1,8 +1,8 @@
 """One request on its way from prompt to answer: what was made so far, and when it ends.
 
-What crosses: a `Job` in, tokens one at a time, `Chunk`s and at any moment an `Answer` out. The engine decides which token
-comes and when; this file turns tokens into text, watches for the end, and keeps the books of the receipt. It never calls
-the network.
+What crosses: a `Job` in, tokens one at a time, `Chunk`s and at any moment an `Answer` out. The engine decides which
+token comes and when; this file turns tokens into text, watches for the end, and keeps the books of the receipt. It
+never calls the network.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Generation:
         self._first_token_at: float | None = None
 
     def accept(self, token: int, logits: Tensor) -> Chunk:
-        """Take the next token, drawn from ``logits`` float32[N]; says what text it made and whether the answer ended."""
+        """Take the next token, drawn from ``logits`` float32[N]; says what text it made and whether the answer
+        ended.
+        """
         settings = self.job.settings
         self._keep_time()
         self.token_ids.append(token)
@@ -102,9 +104,8 @@ class Generation:
 
     def spent(self, **milliseconds: float) -> None:
         """Add to the books of a phase."""
-        self.milliseconds = replace(
-            self.milliseconds, **{name: getattr(self.milliseconds, name) + spent for name, spent in milliseconds.items()}
-        )
+        before = self.milliseconds
+        self.milliseconds = replace(before, **{name: getattr(before, name) + ms for name, ms in milliseconds.items()})
 
     def _end(
         self, reason: FinishReason, text: str, token_ids: tuple[int, ...], logprobs: tuple[TokenLogprob, ...]
@@ -127,7 +128,9 @@ class Generation:
         return TokenLogprob(token, self._piece(token), chosen, alternatives)
 
     def _piece(self, token_id: int) -> str:
-        """The vocabulary's own spelling (a space may be ``▁``, a byte ``<0xE5>``): it never loses which token it was."""
+        """The vocabulary's own spelling (a space may be ``▁``, a byte ``<0xE5>``): it never loses which token it
+        was.
+        """
         piece = self._tokenizer.convert_ids_to_tokens(token_id)
         return piece if isinstance(piece, str) else ""
 

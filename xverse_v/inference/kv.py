@@ -1,9 +1,9 @@
 """The working KV cache: rows of different lengths in one buffer, written in place.
 
-What crosses: key and value states in from the decoder's attention layers, the filled part of the buffer out. transformers'
-own `DynamicCache` copies everything it holds for each new token and needs rows of equal length. Here a row starts at column
-0 and is as long as it is: rows join and leave a batch without the others moving, nothing is padded on the left, and a new
-token costs the write of one column. The file knows no tokens, no images and no requests.
+What crosses: key and value states in from the decoder's attention layers, the filled part of the buffer out.
+transformers' own `DynamicCache` copies everything it holds for each new token and needs rows of equal length. Here a
+row starts at column 0 and is as long as it is: rows join and leave a batch without the others moving, nothing is
+padded on the left, and a new token costs the write of one column. The file knows no tokens, no images and no requests.
 
 Letters: R rows there is room for, B rows of one forward, H key-value heads, C columns, K head width.
 """
@@ -21,7 +21,9 @@ _COLUMN_BLOCK = 64
 
 @dataclass(frozen=True)
 class Segment:
-    """Keys and values of consecutive tokens of one row, a tensor [H, tokens, K] a layer. Nobody writes to them again."""
+    """Keys and values of consecutive tokens of one row, a tensor [H, tokens, K] a layer. Nobody writes to them
+    again.
+    """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -65,7 +67,9 @@ class _RowLayer(DynamicLayer):
         self.values = value_states.new_zeros(rows, value_states.shape[1], 0, value_states.shape[3])
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """[B, H, new, K] in; the window's rows, all columns up to the longest one's end, out (a view)."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -97,7 +101,8 @@ class _RowLayer(DynamicLayer):
 class RowCache(Cache):
     """KV cache of up to ``rows`` requests for a decoder of ``layers`` layers.
 
-    A forward is framed by `open_row` (prefill of one row) or `open_rows` (one decode step of the first rows) and `close`.
+    A forward is framed by `open_row` (prefill of one row) or `open_rows` (one decode step of the first rows) and
+    `close`.
     """
 
     def __init__(self, layers: int, rows: int) -> None:
@@ -128,7 +133,9 @@ class RowCache(Cache):
         self._window.scatter = None
 
     def open_rows(self, count: int, device: torch.device) -> Tensor:
-        """The next forward appends one token to each of the first ``count`` rows. Returns their lengths, int64[count]."""
+        """The next forward appends one token to each of the first ``count`` rows. Returns their lengths,
+        int64[count].
+        """
         window = self._window
         window.rows = slice(0, count)
         lengths = torch.tensor(window.lengths[:count], device=device)
@@ -157,7 +164,9 @@ class RowCache(Cache):
 
     @torch.inference_mode()
     def append(self, row: int, segment: Segment) -> None:
-        """Copy a stored segment behind what ``row`` holds, as if it had just been prefilled. The segment is only read."""
+        """Copy a stored segment behind what ``row`` holds, as if it had just been prefilled. The segment is only
+        read.
+        """
         start, stop = self.length(row), self.length(row) + segment.tokens
         for layer, keys, values in zip(self.layers, segment.keys, segment.values, strict=True):
             if not layer.is_initialized:
@@ -170,12 +179,11 @@ class RowCache(Cache):
     @torch.inference_mode()
     def copy_out(self, row: int, start: int, stop: int) -> Segment:
         """A segment of its own with the tokens ``start`` to ``stop`` of ``row``."""
-        return Segment(
-            keys=tuple(layer.keys[row, :, start:stop].clone(memory_format=torch.contiguous_format) for layer in self.layers),
-            values=tuple(
-                layer.values[row, :, start:stop].clone(memory_format=torch.contiguous_format) for layer in self.layers
-            ),
-        )
+
+        def owned(held: Tensor) -> Tensor:
+            return held[row, :, start:stop].clone(memory_format=torch.contiguous_format)
+
+        return Segment(tuple(owned(n.keys) for n in self.layers), tuple(owned(n.values) for n in self.layers))
 
 
 def _widened(held: Tensor, columns: int) -> Tensor:

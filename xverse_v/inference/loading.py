@@ -1,7 +1,7 @@
 """From a model's name or folder to an `Assistant`: which folder, which device, which generation profiles.
 
-What crosses: a name in, a loaded assistant out. Weights are read by `xverse_v.weights`, strictly; everything that is decided
-is decided from files inside the folder, never from its name. Nothing is downloaded.
+What crosses: a name in, a loaded assistant out. Weights are read by `xverse_v.weights`, strictly; everything that is
+decided is decided from files inside the folder, never from its name. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ def load(
     - ``model``: "nano", the built-in one, or a model folder.
     - ``device``: "cpu", "cuda", "cuda:1", "mps"; None takes cuda, else mps, else the CPU. The receipt says which.
     - ``dtype``, ``attention``: see `xverse_v.weights.load.load_model`.
-    - ``cache_bytes``: bound of the prefix cache, 0 is off; None is 1 GiB or one full context, whichever is more, so that
+    - ``cache_bytes``: bound of the prefix cache, 0 is off; None is 1 GiB or one full context, whichever is more, so
+    that
       the largest image always fits. ``feature_cache_bytes``: bound of the image-token cache.
     - ``profile``: which of the folder's generation profiles gives the defaults; None is "demo" where there is one.
 
-    Raises E105 (no such model), E106 (no such device), E107/E108 (profiles), and what loading the weights raises (E3xx).
+    Raises E105 (no such model), E106 (no such device), E107/E108 (profiles), and what loading the weights raises
+    (E3xx).
     """
     folder = resolve_model(model)
     target = pick_device(device)
@@ -82,7 +84,9 @@ def assemble(
     profile: str | None = None,
     limits: MediaLimits = DEFAULT_LIMITS,
 ) -> Assistant:
-    """An assistant around a network that is in memory already. ``weights_id`` must name its weights: caches rely on it."""
+    """An assistant around a network that is in memory already. ``weights_id`` must name its weights: caches rely on
+    it.
+    """
     conditions = Conditions(
         weights_id=weights_id,
         dtype=str(network.dtype).removeprefix("torch."),

@@ -1,8 +1,9 @@
-"""Messages and images to one prompt: token ids with placeholders expanded, the images, and the parts it is prefilled in.
+"""Messages and images to one prompt: token ids with placeholders expanded, the images, and the parts it is prefilled
+in.
 
-What crosses: messages in, a `Prompt` out. Text goes through the processor's chat template and tokenizer and nothing else;
-images come through the one media door. The views of an image are cut only when somebody asks for its pixels, because on a
-cache hit nobody does. The file knows neither the network nor the cache.
+What crosses: messages in, a `Prompt` out. Text goes through the processor's chat template and tokenizer and nothing
+else; images come through the one media door. The views of an image are cut only when somebody asks for its pixels,
+because on a cache hit nobody does. The file knows neither the network nor the cache.
 
 **Parts.** A prompt is always prefilled in the same parts, whatever is cached, so a hit skips work and changes no bit:
 - a part ends behind the last placeholder of every user message with images;
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from torch import Tensor
@@ -47,7 +48,9 @@ class PreparedImage:
 
     def pixel_values(self) -> Tensor:
         """float32[views, 3, T, T]. Cut anew at each call."""
-        return self._processor.preprocess([self.rgb], max_tiles=self.max_tiles, return_tensors="pt")["pixel_values"]
+        inputs = self._processor.preprocess([self.rgb], max_tiles=self.max_tiles, return_tensors="pt")
+        pixels: Tensor = inputs["pixel_values"]
+        return pixels
 
     def receipt(self, patches_per_view: int) -> ImageReceipt:
         grid = self.grid
@@ -87,7 +90,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Prompt:
-    """``token_ids`` with one placeholder for each image token; ``parts`` cover them without gap; ``images`` in order."""
+    """``token_ids`` with one placeholder for each image token; ``parts`` cover them without gap; ``images`` in
+    order.
+    """
 
     token_ids: tuple[int, ...]
     images: tuple[PreparedImage, ...]
@@ -145,7 +150,8 @@ class PromptBuilder:
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
         )
-        return self.processor.tokenizer(text)["input_ids"]
+        ids: list[int] = self.processor.tokenizer(text)["input_ids"]
+        return ids
 
     def _cuts(self, messages: Sequence[Message], ids: list[int], places: list[int]) -> list[tuple[int, PartKind]]:
         """Ends of all parts but the last, in ids before expansion."""
@@ -191,7 +197,7 @@ def _expanded(
     return Prompt(tuple(token_ids), images, tuple(parts), patches_per_view)
 
 
-def _as_template_message(message: Message) -> dict[str, object]:
+def _as_template_message(message: Message) -> dict[str, Any]:
     content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
     return {"role": message.role, "content": [*content, {"type": "text", "text": message.text}]}
 

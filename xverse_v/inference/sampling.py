@@ -1,11 +1,11 @@
 """From logits to the next token: settings, pure functions on float32[B, N], one seeded draw a row.
 
-What crosses: logits in, token ids and log-probabilities out. This file knows no model, no tokenizer and no text. Letters: B
-rows of the batch, N the size of the vocabulary.
+What crosses: logits in, token ids and log-probabilities out. This file knows no model, no tokenizer and no text.
+Letters: B rows of the batch, N the size of the vocabulary.
 
 The rules are those the release's generation follows: first the repetition penalty, then temperature, then top-k, then
-top-p. Greedy decoding (temperature 0) takes the first of equal maxima. Nothing here mixes rows, and every request owns its
-random generator, so what a request draws does not depend on its neighbours in the batch.
+top-p. Greedy decoding (temperature 0) takes the first of equal maxima. Nothing here mixes rows, and every request
+owns its random generator, so what a request draws does not depend on its neighbours in the batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
 from typing import Any, TypedDict
 
 import torch
@@ -50,7 +49,8 @@ class SamplingSettings:
     logprobs: int = 0
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        given: object = self.stop  # a caller without types may pass one string, or a list
+        stop = (given,) if isinstance(given, str) else tuple(self.stop)
         object.__setattr__(self, "stop", stop)
         _check_integer("max_new_tokens", self.max_new_tokens, 1, None)
         _check_number("temperature", self.temperature, 0.0, 100.0, low_open=False)
@@ -94,10 +94,10 @@ def with_options(settings: SamplingSettings, options: SamplingOptions) -> Sampli
 def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     """Repetition penalty. ``logits`` float32[B, N], ``seen`` bool[B, N], ``penalty`` float32[B] -> float32[B, N].
 
-    A seen token's logit is divided by the penalty where positive and multiplied where negative (Keskar et al. 2019, CTRL).
-    Which tokens are *seen* is the caller's rule. Ours is: those generated in this answer. The release hands embeddings, not
-    ids, to its generation, so there too the prompt never counts (golden rows `rep15` and the chat rows hold us to it);
-    a model that is given prompt ids would count them.
+    A seen token's logit is divided by the penalty where positive and multiplied where negative (Keskar et al. 2019,
+    CTRL). Which tokens are *seen* is the caller's rule. Ours is: those generated in this answer. The release hands
+    embeddings, not ids, to its generation, so there too the prompt never counts (golden rows `rep15` and the chat
+    rows hold us to it); a model that is given prompt ids would count them.
     """
     penalty = penalty[:, None]
     changed = torch.where(logits > 0, logits / penalty, logits * penalty)
@@ -107,8 +107,9 @@ def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
 def sorted_distribution(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
     """What may be drawn, likeliest first. float32[B, N] and three [B] -> ids int64[B, N], probabilities float64[B, N].
 
-    Tokens cut by top-k or top-p have probability 0; each row of probabilities sums to 1; equal logits stay in id order. A
-    ``top_k`` of 0 keeps all. The token that crosses ``top_p`` is kept, so at least one always is. ``temperature`` is above 0.
+    Tokens cut by top-k or top-p have probability 0; each row of probabilities sums to 1; equal logits stay in id
+    order. A ``top_k`` of 0 keeps all. The token that crosses ``top_p`` is kept, so at least one always is.
+    ``temperature`` is above 0.
     """
     scaled, ids = torch.sort(logits.double() / temperature.double()[:, None], dim=-1, descending=True, stable=True)
     rank = torch.arange(logits.shape[-1], device=logits.device)[None, :]
@@ -134,8 +135,8 @@ def choose(
 ) -> Tensor:
     """The next token of every row: float32[B, N] -> int64[B].
 
-    ``seen`` bool[B, N] may be None when no row has a penalty. ``generators`` live on the CPU, one a row; a greedy row never
-    touches its own, and a sampling row takes exactly one number from it, whatever the device of the logits is.
+    ``seen`` bool[B, N] may be None when no row has a penalty. ``generators`` live on the CPU, one a row; a greedy row
+    never touches its own, and a sampling row takes exactly one number from it, whatever the device of the logits is.
     """
     if seen is not None:
         penalties = logits.new_tensor([row.repetition_penalty for row in settings])
@@ -158,7 +159,8 @@ def choose(
 def token_logprobs(logits: Tensor, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
     """Log-probability of ``token`` and the ``count`` likeliest (id, log-probability) of one row float32[N].
 
-    They come from the model's raw logits: before penalty, temperature, top-k and top-p, so they compare across settings.
+    They come from the model's raw logits: before penalty, temperature, top-k and top-p, so they compare across
+    settings.
     """
     raw = torch.log_softmax(logits.float(), dim=-1)
     values, ids = torch.topk(raw, min(count, raw.shape[-1]))
@@ -171,14 +173,15 @@ def new_generator(seed: int) -> torch.Generator:
 
 
 def _check_integer(name: str, got: object, low: int, high: int | None) -> None:
+    if isinstance(got, int) and not isinstance(got, bool) and low <= got and (high is None or got <= high):
+        return
     upper = "" if high is None else f" and at most {high}"
-    if isinstance(got, bool) or not isinstance(got, Integral) or got < low or (high is not None and got > high):
-        raise error("E101", name=name, got=repr(got), expected=f"a whole number, at least {low}{upper}")
+    raise error("E101", name=name, got=repr(got), expected=f"a whole number, at least {low}{upper}")
 
 
 def _check_number(name: str, got: object, low: float, high: float, *, low_open: bool) -> None:
-    # The comparison is written so that NaN fails it.
-    fits = isinstance(got, Real) and not isinstance(got, bool) and (low < got if low_open else low <= got) and got <= high
-    if not fits:
-        relation = "above" if low_open else "at least"
-        raise error("E101", name=name, got=repr(got), expected=f"a number, {relation} {low:g} and at most {high:g}")
+    number = got if isinstance(got, int | float) and not isinstance(got, bool) else float("nan")
+    if low <= number <= high and not (low_open and number == low):  # NaN fails it
+        return
+    relation = "above" if low_open else "at least"
+    raise error("E101", name=name, got=repr(got), expected=f"a number, {relation} {low:g} and at most {high:g}")

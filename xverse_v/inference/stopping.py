@@ -1,9 +1,11 @@
-"""From token ids to text while they arrive: an exact streaming detokeniser, and stop strings held back until they are sure.
+"""From token ids to text while they arrive: an exact streaming detokeniser, and stop strings held back until they are
+sure.
 
-What crosses: ids in, text out. `TextStream` promises two things: the pieces it gives join to exactly what decoding all ids
-at once gives (cut before a stop string), and no piece is ever taken back. So it keeps text that could still change: bytes of
-an unfinished character, and the beginning of what may become a stop string. It knows no model and no logits. End *tokens*
-are the engine's business; no string is an end of its own here (an answer may well contain ``Assistant:``).
+What crosses: ids in, text out. `TextStream` promises two things: the pieces it gives join to exactly what decoding
+all ids at once gives (cut before a stop string), and no piece is ever taken back. So it keeps text that could still
+change: bytes of an unfinished character, and the beginning of what may become a stop string. It knows no model and no
+logits. End *tokens* are the engine's business; no string is an end of its own here (an answer may well contain
+``Assistant:``).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ _REPLACEMENT = "\ufffd"
 class Detokeniser:
     """Ids one by one to text. Special tokens give no text.
 
-    Byte-fallback tokenizers turn a whole run of byte pieces into replacement characters if any of it is not UTF-8, so a run
-    is held until another kind of token ends it. Byte-level ones are held while the text ends in a replacement character.
+    Byte-fallback tokenizers turn a whole run of byte pieces into replacement characters if any of it is not UTF-8, so
+    a run is held until another kind of token ends it. Byte-level ones are held while the text ends in a replacement
+    character.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -60,9 +63,11 @@ class Detokeniser:
 
 
 class StopMatcher:
-    """Text pieces in, text that is certainly no part of a stop string out. How the text is cut into pieces changes nothing.
+    """Text pieces in, text that is certainly no part of a stop string out. How the text is cut into pieces changes
+    nothing.
 
-    Of several stop strings the one whose last character comes first wins; the text before it is given, the rest dropped.
+    Of several stop strings the one whose last character comes first wins; the text before it is given, the rest
+    dropped.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:

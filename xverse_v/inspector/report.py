@@ -20,7 +20,7 @@ from ..errors import Language
 from ..model.image_processing import XverseVImageProcessor
 from ..model.processing import XverseVProcessor
 from ..model.tiling import Grid, ViewBox, choose_grid, tiles_along, view_boxes
-from .words import Note
+from .notes import Note
 
 _VISIBLE_STRETCH = 1.05  # an aspect error below this is not worth a sentence: it is rounding to whole tiles
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")

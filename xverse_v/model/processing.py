@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
 
 from .image_processing import XverseVImageProcessor, XverseVImagesKwargs
@@ -54,6 +55,16 @@ class XverseVProcessor(ProcessorMixin):
     def unused_input_names(self) -> list[str]:
         """Helper outputs of the image processor that the network does not take."""
         return ["num_views"]
+
+    def validate_inputs(
+        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
+    ) -> None:
+        """One placeholder an image over the whole batch, else `ValueError`; older transformers do not check."""
+        super().validate_inputs(images=images, text=text, videos=videos, audio=audio, **kwargs)
+        places = sum(sample.count(self.image_token) for sample in text or [])
+        given = 0 if images is None else len(make_flat_list_of_images(images))
+        if text is not None and places != given:
+            raise ValueError(f"{places} {self.image_token} in the text, but {given} images")
 
     def replace_image_token(self, image_inputs: BatchFeature, image_idx: int, **kwargs: object) -> str:
         """The placeholders of one image, one for each of its image tokens."""

@@ -8,6 +8,7 @@ docs/numerics.md.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import isqrt
 from typing import Literal, NamedTuple, get_args
 
@@ -34,7 +35,8 @@ class Grid(NamedTuple):
         return 1 if self.tiles == 1 else self.tiles + 1
 
 
-class ViewBox(NamedTuple):
+@dataclass(frozen=True)
+class ViewBox:
     """One view and its source rectangle on the original image, in pixels (edges may fall between pixels)."""
 
     index: int
