@@ -93,7 +93,7 @@ def test_fail_stops_at_a_bad_image_and_keeps_what_was_answered(world):
     with pytest.raises(XverseError) as caught:
         world.run()
     assert caught.value.code == "E825"
-    assert (caught.value.facts["line"], caught.value.facts["id"], caught.value.facts["code"]) == (2, 1, "E829")
+    assert (caught.value.facts["line"], caught.value.facts["id"], caught.value.facts["inner"]) == (2, 1, "E829")
     assert set(world.rows()) == {0}
 
 

@@ -147,7 +147,7 @@ def _row_failed(row: Row, problem: Outcome, *, answered: int) -> XverseError:
     assert isinstance(problem, XverseError)
     said, said_zh = problem.parts("en")["fact"], problem.parts("zh")["fact"]
     failure = error(
-        "E825", line=row.line, id=row.id, code=problem.code, reason=said, reason_zh=said_zh, answered=answered
+        "E825", line=row.line, id=row.id, inner=problem.code, reason=said, reason_zh=said_zh, answered=answered
     )
     failure.__cause__ = problem
     return failure

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from html import escape
 from string import Template
 
@@ -20,7 +21,10 @@ from .report import Inspection, TileReport, ViewReport
 from .sheet import colour_of, lies_in_grid
 from .words import header_cells, label, view_corners, view_name, view_span
 
-_LARGEST_SIDE = 1400  # of the image on the page; the views are never scaled
+_LONGEST, _THINNEST = 1400, 120  # sides of the image on the page, in pixels; the views are never scaled
+_STRIP = 5  # an image that much longer than wide is drawn thicker than it is; see `min-height` and `min-width` below
+
+_FLAG = re.compile("--[a-z-]+")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --faint: #666d78; --line: #d9dce1; --paper: #fbfbf9; --panel: #fff; }
@@ -62,6 +66,8 @@ figure { margin: 0; background: var(--panel); border-radius: 3px; border-top: 4p
 figure img { display: block; width: $tile_side; height: $tile_side; }
 figcaption { padding: 8px 10px 10px; font-size: 13px; line-height: 1.45; color: var(--faint); font-variant-numeric: tabular-nums; }
 figcaption b { color: var(--ink); font-size: 15px; font-weight: 600; }
+code { font: inherit; white-space: nowrap; }
+h2 .faint { margin-left: 10px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 500; font-size: 13px; color: var(--faint); }
@@ -105,6 +111,8 @@ def tile_page(inspection: Inspection, *, name: str = "", language: Language = "e
     if report.question is not None:
         shown.append(f"{label('question', language)}: {report.question}")
     notes = [note.text(language) for note in report.notes] or [label("nothing_lost", language)]
+    if max(report.width, report.height) > _STRIP * min(report.width, report.height):
+        notes.append(label("thicker", language))
     return _PAGE.substitute(
         lang="zh-Hans" if language == "zh" else "en",
         title=label("title", language),
@@ -119,7 +127,7 @@ def tile_page(inspection: Inspection, *, name: str = "", language: Language = "e
         image=_image_tag(_reduced(inspection.image), label("image", language)),
         boxes="".join(_box(view, report) for view in report.views if not view.is_global),
         notes_title=label("notes", language),
-        notes="".join(f"<li>{escape(note)}</li>" for note in notes),
+        notes="".join(f"<li>{_FLAG.sub(r'<code>\g<0></code>', escape(note))}</li>" for note in notes),
         prompt_title=label("prompt", language, tokens=report.prompt_tokens),
         prompt=_prompt(report),
         exact=label("exact", language),
@@ -140,8 +148,12 @@ def _lights(report: TileReport) -> str:
         part = f".v{view.index}"
         rules.append(f"{part} {{ --hue: {colour_of(view)}; }}")
         lit = f"body:has({part}:is(:hover, :focus)) {part}"
-        rules.append(f"{lit} {{ outline-color: var(--hue); background-color: color-mix(in srgb, var(--hue) 28%, transparent); }}")
-        rules.append(f"{lit}:is(.prompt *) {{ background-color: color-mix(in srgb, var(--hue) 70%, white); color: #000; }}")
+        rules.append(
+            f"{lit} {{ outline-color: var(--hue); background-color: color-mix(in srgb, var(--hue) 28%, transparent); }}"
+        )
+        rules.append(
+            f"{lit}:is(.prompt *) {{ background-color: color-mix(in srgb, var(--hue) 70%, white); color: #000; }}"
+        )
     return "\n".join(rules)
 
 
@@ -152,10 +164,11 @@ def _image_tag(image: Image.Image, name: str) -> str:
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    scale = _LARGEST_SIDE / max(image.size)
+    scale = _LONGEST / max(image.size)
     if scale >= 1:
         return image
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+    width, height = (max(min(side, _THINNEST), round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _box(view: ViewReport, report: TileReport) -> str:

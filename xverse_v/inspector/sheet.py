@@ -90,14 +90,19 @@ def _heading(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str) -
 def _draw_header(draw: ImageDraw.ImageDraw, report: TileReport) -> None:
     _text(draw, (MARGIN, 32), label("title", "en"), 30)
     cells = header_cells(report, "en")
-    width = _content(report) / len(cells)
+    small, large = _font(13), _font(23)
+    widths = [
+        max(small.getlength(cell.name), large.getlength(cell.value), small.getlength(cell.remark)) for cell in cells
+    ]
+    between = (_content(report) - sum(widths)) / (len(cells) - 1)
+    left = float(MARGIN)
     for number, cell in enumerate(cells):
-        left = MARGIN + number * width
         if number:
-            draw.line([(left - 12, _HEADER_TOP + 2), (left - 12, _HEADER_BOTTOM)], fill=LINE)
+            draw.line([(left - between / 2, _HEADER_TOP + 2), (left - between / 2, _HEADER_BOTTOM)], fill=LINE)
         _text(draw, (left, _HEADER_TOP), cell.name, 13, FAINT)
         _text(draw, (left, _HEADER_TOP + 18), cell.value, 23)
         _text(draw, (left, _HEADER_TOP + 48), cell.remark, 13, FAINT)
+        left += widths[number] + between
 
 
 # The image with its tiles ---------------------------------------------------------------------------------------------
@@ -108,13 +113,6 @@ def _drawn_size(report: TileReport) -> tuple[int, int]:
     widest = _content(report) - _NOTES_NARROWEST - 3 * GAP
     scale = min(widest / report.width, _IMAGE_TALLEST / report.height)
     return max(_THINNEST, round(report.width * scale)), max(_THINNEST, round(report.height * scale))
-
-
-def _thickened(report: TileReport) -> float:
-    """How much thicker than true a strip is drawn; 1.0 for all other images."""
-    width, height = _drawn_size(report)
-    shape = (width / height) / (report.width / report.height)
-    return max(shape, 1 / shape) if _THINNEST in (width, height) else 1.0
 
 
 def _drawn_image(inspection: Inspection) -> Image.Image:
@@ -150,8 +148,8 @@ def _notes_left(report: TileReport) -> int:
 
 def _note_lines(report: TileReport) -> list[list[str]]:
     notes = [note.text("en") for note in report.notes] or [label("nothing_lost", "en")]
-    if _thickened(report) > 1:
-        notes.append(label("thicker", "en", factor=_thickened(report)))
+    if _THINNEST in _drawn_size(report):
+        notes.append(label("thicker", "en"))
     room = min(560, MARGIN + _content(report) - _notes_left(report))
     return [_wrapped(text, room) for text in notes]
 

@@ -31,8 +31,8 @@ LABELS: dict[str, dict[Language, str]] = {
         "zh": "没有损失：每个像素都原样到达模型。",
     },
     "thicker": {
-        "en": "The strip is drawn x{factor:.3g} thicker than it is, so that its tiles can be seen.",
-        "zh": "为看清图块，细长图像画得比实际粗 x{factor:.3g}。",
+        "en": "The strip is drawn thicker than it is, so that its tiles can be seen.",
+        "zh": "为看清图块，细长图像画得比实际粗。",
     },
     "detail": {"en": "Detail kept", "zh": "保留细节"},
     "aspect": {"en": "Aspect error", "zh": "长宽比误差"},
@@ -45,7 +45,10 @@ LABELS: dict[str, dict[Language, str]] = {
     "source_pixels": {"en": "Pixels merged", "zh": "合并像素"},
     "file": {"en": "{format}, {mode}", "zh": "{format}，{mode}"},
     "original": {"en": "The image, with the tiles on it", "zh": "图像及图块位置"},
-    "exact": {"en": "Every view, in the order of the prompt, pixel for pixel", "zh": "所有视图，按提示中的次序，逐像素显示"},
+    "exact": {
+        "en": "Every view, in the order of the prompt, pixel for pixel",
+        "zh": "所有视图，按提示中的次序，逐像素显示",
+    },
     "prompt": {"en": "The prompt: {tokens:,} tokens, grey is text", "zh": "提示：{tokens:,} 个 token，灰色为文本"},
     "notes": {"en": "Notes", "zh": "说明"},
     "hint": {"en": "Point at a view, a rectangle or a token span.", "zh": "把鼠标移到视图、矩形或 token 区间上。"},
@@ -78,7 +81,7 @@ def header_cells(report: TileReport, language: Language) -> list[HeaderCell]:
     tokens = label("a_view", language, tokens=report.tokens_per_view)
     if report.context and report.context_share is not None:
         tokens = label("of_context", language, share=percent(report.context_share), context=report.context)
-    kind = label("file", language, format=report.format or label("image", language), mode=report.mode)
+    kind = label("file", language, format=report.format, mode=report.mode) if report.format else report.mode
     rows = label("rows_by_columns", language, orientation=report.orientation)
     views = label("alone" if len(report.views) == 1 else "with_tiles", language)
     stretch = label("across_down", language, x=finest.stretch_x, y=finest.stretch_y)

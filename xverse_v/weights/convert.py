@@ -65,6 +65,7 @@ def convert(
     out: Path,
     *,
     lora_alpha: float | None = None,
+    lora_rank: int | None = None,
     keep_lora: bool = False,
     grid: Orientation = "release",
     dtype: str = "bfloat16",
@@ -72,7 +73,7 @@ def convert(
 ) -> ConversionReport:
     """Write the model folder `out` from a CLIP folder, a chat folder and an adapters file.
 
-    lora_alpha: twice the rank unless given. keep_lora: an `adapter/` folder for peft instead of merged weights. grid: which way
+    lora_alpha: twice the rank unless given. lora_rank: what a configuration says the rank is; E315 if the tensors say otherwise. keep_lora: an `adapter/` folder for peft instead of merged weights. grid: which way
     the tile grid lies, stored in the processor. Raises E313 if `out` has something in it, E307 for a value that is not
     finite, E310 if the result does not compute what the parts compute, and whatever `plan_conversion` raises.
     """
@@ -82,6 +83,8 @@ def convert(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise error("E313", folder=out)
     plan = plan_conversion(clip, llm, adapters, dtype=DTYPES[dtype], lora_alpha=lora_alpha)
+    if lora_rank not in (None, plan.lora.rank):
+        raise error("E315", path=adapters, found=plan.lora.rank, expected=lora_rank, told_by="model.lora_r")
     leftovers = sorted(str(path) for path in out.parent.glob(f".{out.name}.partial-*"))
     plan.notes.extend(f"left by an interrupted conversion, safe to delete: {path}" for path in leftovers)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
@@ -157,7 +160,7 @@ def _finite(name: str, rows: Iterator[torch.Tensor], plan: Plan) -> Iterator[tor
         bad = int(block.numel() - block.isfinite().sum())
         if bad:
             origin = plan.sources[name].file.path if name in plan.sources else plan.adapters.path
-            raise error("E307", folder=origin, name=name, count=bad, dtype=str(block.dtype).removeprefix("torch."))
+            raise error("E307", path=origin, name=name, count=bad, dtype=str(block.dtype).removeprefix("torch."))
         yield block
 
 

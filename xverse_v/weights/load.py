@@ -20,7 +20,7 @@ from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
 from . import manifest
 from .inspect import inspect_folder
 from .lora import ADAPTER_FOLDER, ADAPTER_WEIGHTS
-from .parts import safetensors_header, weight_files
+from .parts import few, safetensors_header, weight_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -83,21 +83,25 @@ def skeleton(config: XverseVConfig, *, attention: str | None, dtype: torch.dtype
     return model.eval()
 
 
+def add_adapter_layers(model: XverseVForConditionalGeneration, folder: Path) -> None:
+    """Wrap the linears that `adapter/` names in peft layers, whose own weights are still empty (meta)."""
+    config = peft.LoraConfig.from_pretrained(str(folder / ADAPTER_FOLDER))
+    peft.inject_adapter_in_model(config, model, adapter_name="default", low_cpu_mem_usage=True)
+
+
 def attach_adapter(model: XverseVForConditionalGeneration, folder: Path, *, device: str = "cpu") -> None:
     """Put the LoRA of `adapter/` into the model, every tensor of it and nothing besides. Raises E301 or E304 otherwise."""
+    add_adapter_layers(model, folder)
     path = folder / ADAPTER_FOLDER
-    config = peft.LoraConfig.from_pretrained(str(path))
-    # Its own rank-sized tensors are real from the start, so that a model without weights can take an adapter too.
-    peft.inject_adapter_in_model(config, model, adapter_name="default", low_cpu_mem_usage=True)
     with safe_open(path / ADAPTER_WEIGHTS, framework="pt", device=device) as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    own = {name.removeprefix("base_model.model."): tensor for name, tensor in state.items()}
-    report = peft.set_peft_model_state_dict(model, own, adapter_name="default", low_cpu_mem_usage=True)
+        state = {name.removeprefix("base_model.model."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    report = peft.set_peft_model_state_dict(model, state, adapter_name="default", low_cpu_mem_usage=True)
     missing = [name for name in report.missing_keys if "lora_" in name]
     if missing:
-        raise error("E301", folder=path, count=len(missing), expected=len(state), examples=missing[0], unexpected="-")
+        raise error("E301", folder=path, count=len(missing), expected=len(state), examples=few(missing), unexpected="-")
     if report.unexpected_keys:
-        raise error("E304", folder=path, count=len(report.unexpected_keys), examples=report.unexpected_keys[0])
+        unexpected = list(report.unexpected_keys)
+        raise error("E304", folder=path, count=len(unexpected), examples=few(unexpected))
     model.eval()
 
 

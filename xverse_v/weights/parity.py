@@ -8,7 +8,7 @@ computation is float32 on the CPU, whatever dtype is stored, so the recorded num
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from torch import nn
 from xverse_v.errors import error
 from xverse_v.model import XverseVConfig, XverseVProcessor
 
-from .load import attach_adapter, skeleton, weight_map
-from .lora import ADAPTER_FOLDER
-from .parts import read_json
+from .load import add_adapter_layers, skeleton, weight_map
+from .lora import ADAPTER_FOLDER, ADAPTER_WEIGHTS
+from .parts import read_json, safetensors_header
 
 PARITY_FILE = "parity.json"
 QUESTION = "What is in the image?"
@@ -78,30 +78,36 @@ def streamed_logits(folder: Path, input_ids: Sequence[int], pixel_values: torch.
     """
     config = XverseVConfig.from_pretrained(folder)
     model = skeleton(config, attention="sdpa", dtype=torch.float32)
-    if (folder / ADAPTER_FOLDER).is_dir():
-        attach_adapter(model, folder)
     files = weight_map(folder)
-    for name, module in model.named_modules():
-        if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-            _read_when_run(module, {own: name.removesuffix(".base_layer") + "." + own for own, _ in own_parameters(module)}, files)
+    adapter = folder / ADAPTER_FOLDER
+    if adapter.is_dir():
+        add_adapter_layers(model, folder)
+        files |= {name: adapter / ADAPTER_WEIGHTS for name in safetensors_header(adapter / ADAPTER_WEIGHTS)}
+    for path, module in model.named_modules():
+        names = {own: _name_on_disk(f"{path}.{own}") for own, _ in module.named_parameters(recurse=False)}
+        if names:
+            _read_when_run(module, names, files)
     output = model(input_ids=torch.tensor([list(input_ids)]), pixel_values=pixel_values, logits_to_keep=1, use_cache=False)
     logits: torch.Tensor = output.logits[0, -1].float()
     return logits
 
 
-def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters of the module itself, not of what it contains."""
-    return module.named_parameters(recurse=False)
+def _name_on_disk(name: str) -> str:
+    """The name of a parameter in the folder's files; peft's layers call their own by other names than they save."""
+    if ".lora_" in name:
+        return f"base_model.model.{name.replace('.default.', '.')}"
+    return name.replace(".base_layer.", ".")
 
 
 def _read_when_run(module: nn.Module, names: Mapping[str, str], files: Mapping[str, Path]) -> None:
     """Before `module` runs, its parameters (own name -> name on disk) are read as float32; afterwards they are empty again."""
-    empty = dict(own_parameters(module))
+    empty = dict(module.named_parameters(recurse=False))
 
     def read(module: nn.Module, _: object) -> None:
         for own, name in names.items():
             with safe_open(files[name], framework="pt") as file:
-                module._parameters[own] = nn.Parameter(file.get_tensor(name).to(torch.float32, copy=True), requires_grad=False)
+                tensor = file.get_tensor(name).to(torch.float32, copy=True)
+            module._parameters[own] = nn.Parameter(tensor, requires_grad=False)
 
     def release(module: nn.Module, _: object, __: object) -> None:
         module._parameters.update(empty)

@@ -17,6 +17,7 @@ from xverse_v.weights.plan_activations import (
     Item,
     Kernels,
     Phase,
+    cutting_phase,
     decoder_pass,
     features_item,
     logits_item,
@@ -185,7 +186,7 @@ def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
 def _phases(shape: ModelShape, options: InferenceOptions, views: list[int], prompt: int, kernels: Kernels) -> list[Phase]:
     """In the order of the run, for the last row of the last batch: all that came before it is still held."""
     element, rows, requests = kernels.element, options.batch, max(options.batch, options.requests)
-    columns, grown = cache_columns(prompt, options.new_tokens)
+    columns, outgrown = cache_columns(prompt, options.new_tokens)
     kv = cache_item(shape, "KV cache", columns, element, rows)
     image_tokens, turn = sum(views) * shape.vision.patches, options.question_tokens
     text = turn + (options.new_tokens if options.turns > 1 else 0)
@@ -202,8 +203,11 @@ def _phases(shape: ModelShape, options: InferenceOptions, views: list[int], prom
     phases = []
     if views:
         largest = max(views)
+        held = [*before, prefix[0], features[0]]
+        if kernels.cpu:
+            phases.append(cutting_phase(shape, views, element).plus(*held))
         phases += [
-            vision_phase(shape, largest, sum(views) - largest, kernels).plus(*before, prefix[0], features[0]),
+            vision_phase(shape, largest, sum(views) - largest, kernels).plus(*held),
             decoder_pass(shape, image_tokens, image_tokens, kernels, name="prefill of the images").plus(
                 kv, prefix[0], features[1], feature
             ),
@@ -213,31 +217,31 @@ def _phases(shape: ModelShape, options: InferenceOptions, views: list[int], prom
         Phase("keeping the prefix", (part,)).plus(kv, prefix[0], features[1], feature),
     ]
     step = decoder_pass(shape, 1, columns, kernels, rows=rows, name="decode")
-    growth = cache_item(shape, "growing the KV cache", columns * rows * grown, element, layers=1, both=False)
+    growth = cache_item(shape, "KV cache before it grew, one layer", outgrown, element, rows, layers=1)
     return [*phases, step.plus(kv, prefix[1], features[1], logits_item(shape, rows, element), growth)]
 
 
-def cache_columns(prompt: int, new_tokens: int) -> tuple[int, bool]:
-    """Columns of the working cache when the answer ends, and whether it had to grow on the way.
+def cache_columns(prompt: int, new_tokens: int) -> tuple[int, int]:
+    """Columns of the working cache when the answer ends, and those it had before it last grew (0 if it never did).
 
     The engine reserves the prompt and `EXPECTED_ANSWER` tokens, in blocks; a longer answer makes it grow by half.
     """
-    wanted, grown = prompt + min(new_tokens, EXPECTED_ANSWER), False
-    columns = -(-wanted // COLUMN_BLOCK) * COLUMN_BLOCK
+    before, columns = 0, _blocks(prompt + min(new_tokens, EXPECTED_ANSWER))
     while columns < prompt + new_tokens - 1:
-        columns = -(-(columns + columns // 2) // COLUMN_BLOCK) * COLUMN_BLOCK
-        grown = True
-    return columns, grown
+        before, columns = columns, _blocks(columns + columns // 2)
+    return columns, before
 
 
-def cache_item(
-    shape: ModelShape, name: str, tokens: int, element: int, rows: int = 1, *, layers: int | None = None, both: bool = True
-) -> Item:
-    """Keys (and values) of `rows` x `tokens` in all layers, or in some."""
+def _blocks(columns: int) -> int:
+    return -(-columns // COLUMN_BLOCK) * COLUMN_BLOCK
+
+
+def cache_item(shape: ModelShape, name: str, tokens: int, element: int, rows: int = 1, *, layers: int | None = None) -> Item:
+    """Keys and values of `rows` x `tokens` in all layers, or in some."""
     decoder = shape.decoder
+    depth = decoder.layers if layers is None else layers
     return product(
-        name, element, (2 if both else 1, ""), (decoder.layers if layers is None else layers, "layers"), (rows, "rows"),
-        (tokens, "tokens"), (decoder.key_width, "wide"),
+        name, element, (2, ""), (depth, "layers"), (rows, "rows"), (tokens, "tokens"), (decoder.key_width, "wide")
     )
 
 

@@ -84,6 +84,18 @@ def features_item(shape: ModelShape, views: int, element: int, name: str = "imag
     return product(name, element, (views * shape.vision.patches, "image tokens"), (shape.decoder.width, "wide"))
 
 
+def cutting_phase(shape: ModelShape, views: Sequence[int], element: int) -> Phase:
+    """Cutting the last image on the host: its bytes, its float32 views and their joined copy; the image before is still held.
+
+    Arrays, not tensors: a tracker of tensors does not see them, the process does.
+    """
+    last, before = views[-1], views[-2] if len(views) > 1 else 0
+    side = shape.vision.image_size
+    raw = product("views, as bytes", 1, (last, "views"), (shape.vision.channels, ""), (side, ""), (side, "pixels"))
+    done = features_item(shape, sum(views) - last, element)
+    return Phase("cutting the views", (views_item(shape, 2 * last + before), raw, done))
+
+
 def vision_phase(shape: ModelShape, views: int, before: int, kernels: Kernels) -> Phase:
     """Vision tower and projector on one image of `views`, without gradients; `before` are views of images done already."""
     vision, width, element = shape.vision, shape.decoder.width, kernels.element
@@ -127,16 +139,18 @@ def decoder_pass(
     count = rows * tokens
     masked = (tokens > 1 and columns > tokens) or rows > 1
     mask = product("attention mask", 1, (rows * masked, "rows"), (tokens, "tokens"), (columns, "columns"))
+    turns = product("rotary tables", element, (2, ""), (tokens, "tokens"), (decoder.head_width, "wide"))
     additive = product("attention mask, additive", element, (rows * masked, "rows"), (tokens, "tokens"), (columns, "columns"))
 
     def hidden(parts: int, size: int = element) -> Item:
         return product("decoder: hidden states", size, (parts, ""), (count, "tokens"), (width, "wide"))
 
     # MLP: prompt embeddings, layer input, residual, normed input; gate after SiLU, up, their product.
-    mlp = [hidden(4), product("decoder: feed-forward", element, (3, ""), (count, "tokens"), (decoder.feed_forward, "wide")), mask]
+    inner = product("decoder: feed-forward", element, (3, ""), (count, "tokens"), (decoder.feed_forward, "wide"))
+    mlp = [hidden(4), inner, turns, mask]
     # Rotary: prompt embeddings, layer input, normed input; the three projections, and turning a query or a key.
     turning = query + 2 * key + max(3 * query, query + 3 * key)
-    rotary = [hidden(3), product("decoder: rotary", element, (count, "tokens"), (turning, "wide")), mask]
+    rotary = [hidden(3), product("decoder: rotary", element, (count, "tokens"), (turning, "wide")), turns, mask]
     # The kernel: query, output, its log-sums, scratch. Keys and values are the cache's, unless they must be repeated.
     repeated = rows * columns * 2 * query * element if masked and key < query else 0
     scratch = count * decoder.heads * 4 + kernels.attention_workspace(tokens, columns, decoder.head_width)
@@ -144,11 +158,12 @@ def decoder_pass(
         hidden(3),
         product("decoder: attention", element, (2, ""), (count, "tokens"), (query, "wide")),
         Item("decoder: attention kernel", "log-sums, blocks of scores, repeated keys and values", scratch + repeated),
+        turns,
         mask,
         additive,
     ]
     # RMSNorm in low precision: its input and its square or product in float32.
-    norm = [hidden(3), product("decoder: norm", 4, (2 if element < 4 else 0, ""), (count, "tokens"), (width, "wide")), mask]
+    norm = [hidden(3), product("decoder: norm", 4, (2 if element < 4 else 0, ""), (count, "tokens"), (width, "wide")), turns, mask]
     return worst_of(name, [[item for item in moment if item.bytes] for moment in (mlp, rotary, attention, norm)])
 
 

@@ -107,7 +107,7 @@ def _finite(folder: Path) -> tuple[State, str]:
             for name, tensor in tensors.items():
                 bad = sum(int((~tensor[a:b].isfinite()).sum()) for a, b in blocks(tensor.shape, 4))
                 if bad:
-                    raise error("E307", folder=path, name=name, count=bad, dtype=header.tensors[name].dtype)
+                    raise error("E307", path=path, name=name, count=bad, dtype=header.tensors[name].dtype)
                 count += 1
     return "passed", f"{count} tensors"
 
