@@ -60,7 +60,14 @@ def test_an_unusable_line_says_why_in_both_languages(raw, kind):
 
 def test_the_scan_counts_lines_problems_and_unused_fields(tmp_path):
     path = tmp_path / "in.jsonl"
-    lines = [b"\xef\xbb\xbf" + line(id="a"), b"", line(id="a"), b"{", line(id="b", answer="x") + b"\r", line(id="c", answer="y")]
+    lines = [
+        b"\xef\xbb\xbf" + line(id="a"),
+        b"",
+        line(id="a"),
+        b"{",
+        line(id="b", answer="x") + b"\r",
+        line(id="c", answer="y"),
+    ]
     path.write_bytes(b"\n".join(lines))
     index = InputIndex.scan(path)
     assert (len(index), index.lines, index.bad) == (3, 5, 2)

@@ -44,7 +44,7 @@ def test_twenty_kills_lose_and_double_nothing(questions, tmp_path):
     while kills < KILLS:
         # Let it get past a random point of the file, then kill it at a random moment of the row it is in.
         target = end * (kills + dice.random()) / (KILLS + 1)
-        process = start(questions, killed, 0.004)
+        process = start(questions, killed, 0.001)
         while written(killed) < target and process.poll() is None:
             time.sleep(0.001)
         time.sleep(dice.random() * 0.005)
@@ -69,7 +69,7 @@ def test_twenty_kills_lose_and_double_nothing(questions, tmp_path):
 
 def test_a_second_run_on_the_same_output_is_refused_and_one_after_a_kill_is_not(questions, tmp_path):
     out = tmp_path / "out.jsonl"
-    first = start(questions, out, 0.2)
+    first = start(questions, out, 0.05)
     while not written(out) and first.poll() is None:
         time.sleep(0.01)
     second = start(questions, out, 0)

@@ -54,7 +54,8 @@ def test_a_file_with_nothing_but_a_torn_line_becomes_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [b"not json\n", b"[1]\n", b'{"id": "z"}\n', b"\n", b"\xff\n", b'{"id": "a", "input": "f", "settings": "x"}\n' * 2]
+    "damage",
+    [b"not json\n", b"[1]\n", b'{"id": "z"}\n', b"\n", b"\xff\n", b'{"id": "a", "input": "f", "settings": "x"}\n' * 2],
 )
 def test_damage_that_no_crash_leaves_is_refused_with_its_line(tmp_path, damage):
     path = tmp_path / "out.jsonl"

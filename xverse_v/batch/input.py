@@ -1,8 +1,8 @@
 """The questions: one JSON object a line, read twice, never held in memory together.
 
-The first reading checks every line and keeps about 150 bytes of it: where it starts, its identity and its group. The second
-fetches single rows. A line that cannot be used is a `BadLine` with its number and its reason in both languages. The file
-refuses to know images (their names are only compared), models and settings.
+The first reading checks every line and keeps about 150 bytes of it: where it starts, its identity and its group. The
+second fetches single rows. A line that cannot be used is a `BadLine` with its number and its reason in both languages.
+The file refuses to know images (their names are only compared), models and settings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xverse_v.errors import error
+from xverse_v.errors import XverseError, error
 
 FIELDS = ("id", "image", "images", "question", "system")
 # Settings hold for a whole output file; in a line they would be ignored in silence, so they are refused.
@@ -30,14 +30,17 @@ _REASONS = {
     "json": ("is not JSON ({detail})", "不是 JSON（{detail}）"),
     "object": ("is JSON but not an object", "是 JSON，但不是对象"),
     "surrogate": ("holds half of a surrogate pair, which is not text", "含有不成对的代理字符，不是合法文本"),
-    "id": ('has no "id" that is text or a whole number', "缺少 \"id\"，或它不是文本或整数"),
+    "id": ('has no "id" that is text or a whole number', '缺少 "id"，或它不是文本或整数'),
     "duplicate": ("repeats the id of line {detail}", "与第 {detail} 行的 id 重复"),
-    "question": ('has no "question", or it is empty', "缺少 \"question\"，或它为空"),
-    "no_image": ('has neither "image" nor "images"; "images": [] asks without one', "既无 \"image\" 也无 \"images\"；不带图像请写 \"images\": []"),
-    "two_images": ('has both "image" and "images"', "同时有 \"image\" 和 \"images\""),
-    "image": ('has an "image" that is not text', "的 \"image\" 不是文本"),
-    "images": ('has "images" that is not a list of texts', "的 \"images\" 不是由文本组成的列表"),
-    "system": ('has a "system" that is not text', "的 \"system\" 不是文本"),
+    "question": ('has no "question", or it is empty', '缺少 "question"，或它为空'),
+    "no_image": (
+        'has neither "image" nor "images"; "images": [] asks without one',
+        '既无 "image" 也无 "images"；不带图像请写 "images": []',
+    ),
+    "two_images": ('has both "image" and "images"', '同时有 "image" 和 "images"'),
+    "image": ('has an "image" that is not text', '的 "image" 不是文本'),
+    "images": ('has "images" that is not a list of texts', '的 "images" 不是由文本组成的列表'),
+    "system": ('has a "system" that is not text', '的 "system" 不是文本'),
     "setting": ("carries settings ({detail}); give them on the command line", "带有设置（{detail}），请写在命令行上"),
 }
 
@@ -58,7 +61,7 @@ class BadLine(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One question as it stands in the file. `line` counts from 1; `images` are names, resolved by whoever opens them."""
+    """One question as it stands in the file. `line` counts from 1; `images` are names; whoever opens them resolves them."""
 
     line: int
     id: str | int
@@ -161,7 +164,7 @@ class InputIndex:
     def scan(cls, path: Path) -> InputIndex:
         """Read and check the whole file once. Raises E820 when it cannot be read twice."""
         if path.exists() and not path.is_file():
-            raise error("E820", path=path, reason="it is not a regular file")
+            raise error("E820", path=path, reason="it is not a regular file", reason_zh="它不是普通文件")
         index = cls(path)
         groups: dict[bytes, int] = {}
         try:
@@ -172,7 +175,8 @@ class InputIndex:
                         index._add(raw, number, offset, groups)
                     offset += len(raw)
         except OSError as reason:
-            raise error("E820", path=path, reason=reason.strerror or str(reason)) from reason
+            said = reason.strerror or str(reason)
+            raise error("E820", path=path, reason=said, reason_zh=said) from reason
         return index
 
     def _add(self, raw: bytes, number: int, offset: int, groups: dict[bytes, int]) -> None:
@@ -213,5 +217,9 @@ class InputIndex:
                 except BadLine:
                     row = None
                 if row is None or row.key != keys[place] or row.fingerprint != self.fingerprint(row.key):
-                    raise error("E820", path=self.path, reason=f"line {self._numbers[place]} changed during the run")
+                    raise self._changed(self._numbers[place])
                 yield row
+
+    def _changed(self, line: int) -> XverseError:
+        reason, reason_zh = f"line {line} changed during the run", f"第 {line} 行在运行期间被改动"
+        return error("E820", path=self.path, reason=reason, reason_zh=reason_zh)

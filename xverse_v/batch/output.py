@@ -1,8 +1,8 @@
 """The answers: an append-only JSONL file that is whole after any crash.
 
-One writer (a lock that dies with its process), one set of settings (each row carries its digest), each id once, each append
-flushed to the disk before it counts. A torn last line, all that a crash can leave, is cut off and counted; damage anywhere
-else is refused, not guessed at. The file refuses to know questions and models.
+One writer (a lock that dies with its process), one set of settings (each row carries its digest), each id once, each
+append flushed to the disk before it counts. A torn last line, all that a crash can leave, is cut off and counted;
+damage anywhere else is refused, not guessed at. The file refuses to know questions and models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from xverse_v.errors import error
+from xverse_v.errors import XverseError, error
 
 SETTINGS_SUFFIX = ".settings.json"
 
@@ -31,8 +31,8 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 class OutputFile:
     """Use as a context manager; entering locks, checks and mends the file.
 
-    After entering: `done` maps the key of each finished row (16 bytes over its id) to the fingerprint of what was asked,
-    `skipped` lists (id, error code) of rows that were given up, `torn_bytes` were cut off its end.
+    After entering: `done` maps the key of each finished row (16 bytes over its id) to the fingerprint of what was
+    asked, `skipped` lists (id, error code) of rows that were given up, `torn_bytes` were cut off its end.
 
     Raises on entering: E828 cannot be opened, E822 locked, E824 damaged, E821 written with other settings.
     """
@@ -55,7 +55,7 @@ class OutputFile:
         try:
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as reason:
-            raise error("E828", path=self.path, reason=reason.strerror) from reason
+            raise _unwritable(self.path, reason) from reason
         try:
             self._lock()
             self._read_rows()
@@ -65,7 +65,9 @@ class OutputFile:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -76,13 +78,13 @@ class OutputFile:
 
     def _lock(self) -> None:
         if not stat.S_ISREG(os.fstat(self._handle).st_mode):
-            raise error("E828", path=self.path, reason="it is not a regular file")
+            raise error("E828", path=self.path, reason="it is not a regular file", reason_zh="它不是普通文件")
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as reason:
             if reason.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise error("E822", path=self.path) from reason
-            raise error("E828", path=self.path, reason=f"it cannot be locked ({reason.strerror})") from reason
+            raise _unwritable(self.path, reason) from reason
 
     def _read_rows(self) -> None:
         other: list[int] = []
@@ -97,12 +99,14 @@ class OutputFile:
                     other.append(number)
                 whole += len(raw)
         if other:
+            differences, differences_zh = self._differences()
             raise error(
                 "E821",
                 path=self.path,
                 rows=len(other),
                 line=other[0],
-                differences=self._differences(),
+                differences=differences,
+                differences_zh=differences_zh,
                 settings_file=self.settings_path,
             )
         if self.torn_bytes:
@@ -114,23 +118,30 @@ class OutputFile:
             row = json.loads(raw)
             identity, settings, asked = row["id"], row["settings"], row["input"]
         except (ValueError, KeyError, TypeError) as reason:
-            shown = f"{type(reason).__name__}: {reason}"
-            raise error("E824", path=self.path, line=number, reason=shown) from reason
+            raise self._damaged(number, f"{type(reason).__name__}: {reason}") from reason
         key = row_key(identity)
         if key in self.done:
-            raise error("E824", path=self.path, line=number, reason=f"the id {identity!r} stands in it twice")
+            raise self._damaged(number, f"the id {identity!r} stands in it twice", f"id {identity!r} 出现了两次")
         self.done[key] = asked
         if "error" in row:
             self.skipped.append((identity, row["error"]["code"]))
         return str(settings)
 
-    def _differences(self) -> str:
+    def _damaged(self, line: int, reason: str, reason_zh: str = "") -> XverseError:
+        return error("E824", path=self.path, line=line, reason=reason, reason_zh=reason_zh or reason)
+
+    def _differences(self) -> tuple[str, str]:
+        """What changed, in both languages."""
         try:
             before = json.loads(self.settings_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return f"digest {self.digest} now, another one there"
+            return f"digest {self.digest} now, another one there", f"当前摘要为 {self.digest}，文件中的与此不同"
         names = sorted(n for n in before.keys() | self.settings.keys() if before.get(n) != self.settings.get(n))
-        return ", ".join(f"{n} {before.get(n)!r} there, {self.settings.get(n)!r} now" for n in names) or "unknown ones"
+        pairs = [(name, before.get(name), self.settings.get(name)) for name in names]
+        return (
+            ", ".join(f"{name} {was!r} there, {now!r} now" for name, was, now in pairs) or "unknown ones",
+            "，".join(f"{name} 文件中为 {was!r}，现在为 {now!r}" for name, was, now in pairs) or "不明",
+        )
 
     def _write_settings(self) -> None:
         """Before the first row, in one step, so that no row ever stands there without a readable account of it."""
@@ -150,7 +161,7 @@ class OutputFile:
             finally:
                 os.close(folder)
         except OSError as reason:
-            raise error("E828", path=self.settings_path, reason=reason.strerror or str(reason)) from reason
+            raise _unwritable(self.settings_path, reason) from reason
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows and wait until they are on the disk. Each gets the settings digest. Raises E828 (disk full)."""
@@ -161,9 +172,14 @@ class OutputFile:
                 data = data[os.write(self._handle, data) :]
             os.fsync(self._handle)
         except OSError as reason:
-            raise error("E828", path=self.path, reason=reason.strerror or str(reason)) from reason
+            raise _unwritable(self.path, reason) from reason
 
 
 def row_key(identity: str | int) -> bytes:
     """16 bytes that stand for an id; 1 and "1" differ."""
     return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).digest()[:16]
+
+
+def _unwritable(path: Path, reason: OSError) -> XverseError:
+    said = reason.strerror or str(reason)
+    return error("E828", path=path, reason=said, reason_zh=said)

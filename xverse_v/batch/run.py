@@ -1,12 +1,12 @@
-"""The loop of a batch run: pick the rows that have no answer yet, ask them together, put the answers on disk.
+"""The loop of a batch run: pick the rows that have no answer yet, ask them, put each answer on disk as it comes.
 
-A row's bytes depend on the row and the settings alone: no times, no counters, nothing about its neighbours. What answers
-questions and what opens images are functions that are handed in, so the file knows neither models nor formats.
+A row's bytes depend on the row and the settings alone: no times, no counters, nothing about its neighbours. What
+answers questions and what opens images are functions that are handed in, so the file knows neither models nor formats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -23,7 +23,7 @@ OnBadImage = Literal["fail", "skip"]
 
 @dataclass(frozen=True)
 class Question:
-    """What an answering function gets: decoded images in order, the question, and the system text of the line, if any."""
+    """What an answering function gets: decoded images in order, the question, and the line's system text, if any."""
 
     id: str | int
     images: tuple[Image.Image, ...]
@@ -31,13 +31,15 @@ class Question:
     system: str | None
 
 
-Answerer = Callable[[Sequence[Question]], Sequence[Mapping[str, Any]]]
-"""Questions in, one mapping each out, in their order: the fields of the row, such as {"answer": ...}."""
+Outcome = Mapping[str, Any] | XverseError
+Answerer = Callable[[Iterable[Question]], Iterable[tuple[int, Outcome]]]
+"""Questions in; out, in any order, the place of each with the fields of its row, such as {"answer": ...}, or why it is
+refused. It takes questions when it has room for them, so only those at work are in memory."""
 
 
 @dataclass
 class BatchReport:
-    """What became of the rows. rows = answered + skipped + answered_before + skipped_before once a run has finished."""
+    """What became of the rows. When a run has finished, rows = answered + skipped + answered_before + skipped_before."""
 
     rows: int
     answered_before: int = 0
@@ -60,97 +62,95 @@ def run_batch(
     *,
     answer: Answerer,
     open_image: Callable[[str], Image.Image],
-    batch_size: int,
     on_bad_image: OnBadImage = "fail",
     progress: Callable[[BatchReport], None] = lambda report: None,
 ) -> BatchReport:
     """Answer every row of `index` that `output` (entered) does not hold yet; `progress` is called after every append.
 
-    Raises E826 when an answered id now asks something else, E825 (with `on_bad_image="fail"`) for a row whose image cannot
-    be read or which the model refuses, E828 when the disk is full. Whatever it raises, rows written before are kept.
+    With `on_bad_image="fail"` the first row whose image cannot be read, or which the model refuses, stops the run: what
+    is being answered is finished and kept, then E825 is raised. With "skip" such a row is written with its error.
+    Raises E826 when an answered id now asks something else, E828 when the disk is full.
     """
-    report = _report_before(index, output)
-    progress(report)
-    rows = index.rows(lambda key: key not in output.done)
-    shelf = _ImageShelf(open_image)
-    while chunk := list(islice(rows, batch_size)):
-        outcomes = _ask(chunk, shelf, answer)
-        failed = next(((row, o) for row, o in outcomes if isinstance(o, XverseError)), None)
-        if failed and on_bad_image == "fail":
-            outcomes = [(row, o) for row, o in outcomes if not isinstance(o, XverseError)]
-        output.append(_as_row(row, outcome) for row, outcome in outcomes)
-        _count(report, outcomes)
-        progress(report)
-        if failed and on_bad_image == "fail":
-            raise _row_failed(*failed, answered=report.answered)
-    return report
+    run = _Run(index, output, open_image, on_bad_image, progress)
+    for place, outcome in answer(run.questions()):
+        run.finish(run.asked.pop(place), outcome)
+    run.close()
+    return run.report
 
 
-Outcome = Mapping[str, Any] | XverseError
+class _Run:
+    """The state of one run: which rows are being answered, and the first that failed."""
 
-
-def _ask(rows: Sequence[Row], shelf: _ImageShelf, answer: Answerer) -> list[tuple[Row, Outcome]]:
-    """One outcome a row, in the order of `rows`. A row that cannot be asked costs its neighbours nothing but time."""
-    outcomes: dict[int, Outcome] = {}
-    questions: dict[int, Question] = {}
-    for place, row in enumerate(rows):
-        try:
-            questions[place] = Question(row.id, shelf.take(row.images), row.question, row.system)
-        except XverseError as problem:
-            outcomes[place] = problem
-    try:
-        outcomes.update(zip(questions, answer(list(questions.values())) if questions else [], strict=True))
-    except XverseError:
-        # One of them was refused, and the answering function does not say which: ask them one by one.
-        for place, question in questions.items():
-            try:
-                outcomes[place] = answer([question])[0]
-            except XverseError as problem:
-                outcomes[place] = problem
-    return [(row, outcomes[place]) for place, row in enumerate(rows)]
-
-
-class _ImageShelf:
-    """The images of the last row. Rows about the same images come one after another, so this is all that is ever reused."""
-
-    def __init__(self, open_image: Callable[[str], Image.Image]) -> None:
+    def __init__(
+        self,
+        index: InputIndex,
+        output: OutputFile,
+        open_image: Callable[[str], Image.Image],
+        on_bad_image: OnBadImage,
+        progress: Callable[[BatchReport], None],
+    ) -> None:
+        self.index, self.output, self.on_bad_image, self.progress = index, output, on_bad_image, progress
+        self.report = _report_before(index, output)
+        self.asked: dict[int, Row] = {}
+        self.failed: tuple[Row, XverseError] | None = None
         self._open = open_image
+        # Rows about the same images come one after another, so the last ones are all that is ever used again.
         self._held: tuple[tuple[str, ...], tuple[Image.Image, ...]] = ((), ())
+        progress(self.report)
 
-    def take(self, names: tuple[str, ...]) -> tuple[Image.Image, ...]:
+    def questions(self) -> Iterator[Question]:
+        """The rows that are still open, in groups of the same images; none any more once the run has to stop."""
+        place = 0
+        for row in self.index.rows(lambda key: key not in self.output.done):
+            try:
+                images = self._images(row.images)
+            except XverseError as problem:
+                self.finish(row, problem)
+                images = None
+            if self.failed:
+                return
+            if images is not None:
+                self.asked[place] = row
+                place += 1
+                yield Question(row.id, images, row.question, row.system)
+
+    def _images(self, names: tuple[str, ...]) -> tuple[Image.Image, ...]:
         if names != self._held[0]:
             self._held = (names, tuple(self._open(name) for name in names))
         return self._held[1]
 
-
-def _as_row(row: Row, outcome: Outcome) -> dict[str, Any]:
-    if isinstance(outcome, XverseError):
-        # Always in English: a row must not depend on who started the run.
-        fields: Mapping[str, Any] = {
-            "error": {"code": outcome.code, "name": outcome.name, "message": outcome.parts("en")["fact"]}
-        }
-    else:
-        fields = outcome
-    return {"id": row.id, **fields, "input": row.fingerprint}
-
-
-def _count(report: BatchReport, outcomes: Sequence[tuple[Row, Outcome]]) -> None:
-    for row, outcome in outcomes:
+    def finish(self, row: Row, outcome: Outcome) -> None:
+        """Put one row on disk, or remember that the run has to stop."""
         if isinstance(outcome, XverseError):
-            report.skipped += 1
-            report.skips.append((row.id, outcome.code))
+            if self.on_bad_image == "fail":
+                self.failed = self.failed or (row, outcome)
+                return
+            self.report.skipped += 1
+            self.report.skips.append((row.id, outcome.code))
+            # Always in English: a row must not depend on who started the run.
+            shown = {"code": outcome.code, "name": outcome.name, "message": outcome.parts("en")["fact"]}
+            fields: Mapping[str, Any] = {"error": shown}
         else:
-            report.answered += 1
+            self.report.answered += 1
+            fields = outcome
+        self.output.append([{"id": row.id, **fields, "input": row.fingerprint}])
+        self.progress(self.report)
 
-
-def _row_failed(row: Row, problem: Outcome, *, answered: int) -> XverseError:
-    assert isinstance(problem, XverseError)
-    said, said_zh = problem.parts("en")["fact"], problem.parts("zh")["fact"]
-    failure = error(
-        "E825", line=row.line, id=row.id, inner=problem.code, reason=said, reason_zh=said_zh, answered=answered
-    )
-    failure.__cause__ = problem
-    return failure
+    def close(self) -> None:
+        """Raises E825 if a row failed."""
+        if self.failed:
+            row, problem = self.failed
+            raise error(
+                "E825",
+                line=row.line,
+                id=row.id,
+                inner=problem.code,
+                reason=problem.parts("en")["fact"],
+                reason_zh=problem.parts("zh")["fact"],
+                answered=self.report.answered,
+            ) from problem
+        if self.asked:
+            raise RuntimeError(f"{len(self.asked)} questions were taken and never answered")
 
 
 def _report_before(index: InputIndex, output: OutputFile) -> BatchReport:

@@ -18,10 +18,12 @@ from xverse_v.errors import XverseError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")]
 Model = Annotated[
-    str, typer.Option("--model", metavar="nano|FOLDER", help="The built-in model, or a folder made by xverse-v convert.")
+    str,
+    typer.Option("--model", metavar="nano|FOLDER", help="The built-in model, or a folder made by xverse-v convert."),
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", metavar="cpu|cuda|cuda:N|mps", help="Where to compute. Default: a GPU if there is one.")
+    str | None,
+    typer.Option("--device", metavar="cpu|cuda|cuda:N|mps", help="Where to compute. Default: a GPU if there is one."),
 ]
 Dtype = Annotated[
     str | None,

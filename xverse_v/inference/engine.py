@@ -24,7 +24,7 @@ from xverse_v.model import XverseVForConditionalGeneration
 
 from .answer import Chunk, Conditions
 from .cache import FeatureCache, PrefixCache, chain_keys, content_key
-from .generation import Generation, Job
+from .generation import Generation, Job, Phase
 from .kv import RowCache
 from .prompt import Part, PreparedImage
 from .sampling import choose
@@ -265,7 +265,7 @@ class Engine:
         return features
 
     @contextmanager
-    def _timed(self, generation: Generation, phase: Literal["images", "vision", "prefill"]) -> Iterator[None]:
+    def _timed(self, generation: Generation, phase: Phase) -> Iterator[None]:
         """Add what the block takes to a phase of the receipt, waiting for the device so that each phase gets its
         own.
         """
@@ -273,7 +273,7 @@ class Engine:
         yield
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
-        generation.spent(**{phase: (time.perf_counter() - began) * 1000})
+        generation.spent(phase, (time.perf_counter() - began) * 1000)
 
     def _memory_error(
         self, reason: RuntimeError, active: list[Generation], phase: Literal["prefill", "decode"]

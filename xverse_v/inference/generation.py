@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from .answer import versions as library_versions
 from .prompt import Prompt
 from .sampling import SamplingSettings, new_generator, token_logprobs
 from .stopping import TextStream
+
+
+Phase = Literal["images", "vision", "prefill"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Generation:
         self.token_ids: list[int] = []
         self.generator = new_generator(job.settings.seed)
         self.seen: Tensor | None = None
-        self.milliseconds = Milliseconds(images=job.images_ms)
+        self._spent = {"images": job.images_ms, "vision": 0.0, "prefill": 0.0}
         self.cached_tokens = 0
         self.cached_features = 0
         self.batch_size = 1
@@ -57,14 +61,15 @@ class Generation:
         self._stream = TextStream(tokenizer, job.settings.stop)
         self._texts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
-        self._first_token_at: float | None = None
+        self._first_token_at = self._last_token_at = 0.0
 
     def accept(self, token: int, logits: Tensor) -> Chunk:
         """Take the next token, drawn from ``logits`` float32[N]; says what text it made and whether the answer
         ended.
         """
         settings = self.job.settings
-        self._keep_time()
+        self._last_token_at = time.perf_counter()
+        self._first_token_at = self._first_token_at or self._last_token_at
         self.token_ids.append(token)
         if settings.repetition_penalty != 1.0:
             if self.seen is None:
@@ -102,10 +107,9 @@ class Generation:
             receipt=self._receipt(),
         )
 
-    def spent(self, **milliseconds: float) -> None:
-        """Add to the books of a phase."""
-        before = self.milliseconds
-        self.milliseconds = replace(before, **{name: getattr(before, name) + ms for name, ms in milliseconds.items()})
+    def spent(self, phase: Phase, milliseconds: float) -> None:
+        """Add to the books of a phase; those of decoding are kept by the tokens themselves."""
+        self._spent[phase] += milliseconds
 
     def _end(
         self, reason: FinishReason, text: str, token_ids: tuple[int, ...], logprobs: tuple[TokenLogprob, ...]
@@ -115,12 +119,6 @@ class Generation:
         self.finish_reason = "stop" if self._stream.stopped else reason
         self._texts.append(text)
         return Chunk(text, token_ids, self.finish_reason, logprobs)
-
-    def _keep_time(self) -> None:
-        now = time.perf_counter()
-        if self._first_token_at is None:
-            self._first_token_at = now
-        self.milliseconds = replace(self.milliseconds, decode=(now - self._first_token_at) * 1000)
 
     def _logprob(self, token: int, logits: Tensor) -> TokenLogprob:
         chosen, top = token_logprobs(logits, token, self.job.settings.logprobs)
@@ -142,7 +140,7 @@ class Generation:
             cached_tokens=self.cached_tokens,
             completion_tokens=len(self.token_ids),
             cached_features=self.cached_features,
-            milliseconds=self.milliseconds,
+            milliseconds=Milliseconds(**self._spent, decode=(self._last_token_at - self._first_token_at) * 1000),
             seed=job.settings.seed,
             settings=job.settings,
             reuse=job.reuse,

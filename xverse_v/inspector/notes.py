@@ -18,9 +18,9 @@ _NOTES: dict[str, dict[Language, str]] = {
         "形状因此{shape_words}。--grid upright 可查看另一种方式（长宽比误差 {upright_error:.3g}）。",
     },
     "stretched": {
-        "en": "To fill whole tiles this {width}x{height} image is {x_words} across and {y_words} down, "
+        "en": "To fit square views this {width}x{height} image is {x_words} across and {y_words} down, "
         "so shapes come out {shape_words}.",
-        "zh": "为填满整块图块，这张 {width}x{height} 的图像横向{x_words}、纵向{y_words}，形状因此{shape_words}。",
+        "zh": "为放进正方形视图，这张 {width}x{height} 的图像横向{x_words}、纵向{y_words}，形状因此{shape_words}。",
     },
     "global_only": {
         "en": "The grid is 1x1: the global view alone is sent, the whole image in {tile_size}x{tile_size} pixels.",

@@ -1,8 +1,9 @@
 """The facts about one image on its way into the model: grid, views, source rectangles, token spans, what is lost.
 
-What crosses: an image and a processor in, frozen numbers out, and with `inspect_tiles` the pixels of every view. Nothing is
-worked out twice: rectangles and stretches are model/tiling's, token spans are read off the processor's `input_ids`, and the
-pixels are read back from its `pixel_values`. It refuses to know the network and any way of showing the facts.
+What crosses: an image and a processor in, frozen numbers out, and with `inspect_tiles` the pixels of every view.
+Nothing is worked out twice: rectangles and stretches are model/tiling's, token spans are read off the processor's
+`input_ids`, and the pixels are read back from its `pixel_values`. It refuses to know the network and any way of
+showing the facts.
 
 Letters: V views, T side of a view in pixels, P image tokens of a view.
 """
@@ -28,12 +29,12 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 
 @dataclass(frozen=True)
 class ViewReport:
-    """One view. `left`, `top`, `right`, `bottom`: its source rectangle on the image, in pixels, edges between pixels allowed.
+    """One view. `left`, `top`, `right`, `bottom`: its source rectangle on the image, in pixels and parts of pixels.
 
-    place: 1 for the first view of the prompt. row, column: None for the global view. stretch_x, stretch_y: view pixels per
-    image pixel. aspect_error: 1.0 is true to shape. token_start, token_end: its image tokens are input_ids[start:end].
-    source_pixels: image pixels that share one view pixel. detail_kept: the part of the pixels that survives shrinking, 1.0
-    where nothing was shrunk.
+    place: 1 for the first view of the prompt. row, column: None for the global view. stretch_x, stretch_y: view
+    pixels per image pixel. aspect_error: 1.0 is true to shape. token_start, token_end: its image tokens are
+    input_ids[start:end]. source_pixels: image pixels that share one view pixel. detail_kept: the part of the pixels
+    that survives shrinking, 1.0 where nothing was shrunk.
     """
 
     index: int
@@ -66,10 +67,10 @@ class ViewReport:
 class TileReport:
     """Everything `xverse-v tiles` says about one image.
 
-    width, height: the image as the tiler sees it, turned if `apply_exif`; stored_width, stored_height: as in the file. `mode`
-    and `format` are the file's. image_tokens: V x P. prompt_tokens: the whole prompt with the question, if one was given.
-    context: most tokens the model takes, None if unknown; context_share: image_tokens / context. pixels_lost: image pixels
-    without a view pixel of their own in the finest views.
+    width, height: the image as the tiler sees it, turned if `apply_exif`; stored_width, stored_height: as in the
+    file. `mode` and `format` are the file's. image_tokens: V x P. prompt_tokens: the whole prompt with the question,
+    if one was given. context: most tokens the model takes, None if unknown; context_share: image_tokens / context.
+    pixels_lost: image pixels without a view pixel of their own in the finest views.
     """
 
     width: int
@@ -110,7 +111,7 @@ class TileReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A report with its pixels. image: RGB as the tiler sees it. views: V images of T x T, read back from `pixel_values`."""
+    """A report with its pixels. image: RGB as the tiler sees it. views: V images of T x T out of `pixel_values`."""
 
     report: TileReport
     image: Image.Image
@@ -139,10 +140,12 @@ def inspect_tiles(
 ) -> Inspection:
     """Run the processor once on `image` and report what came out. No model weights are needed.
 
-    `image` comes from `media.open_image`. `question` follows the image in the prompt, as `ask` would write it; without it the
-    prompt holds the image alone. `max_tiles` overrides the processor's. `context`: the model's `max_position_embeddings`.
+    `image` comes from `media.open_image`. `question` follows the image in the prompt, as `ask` would write it;
+    without it the prompt holds the image alone. `max_tiles` overrides the processor's. `context`: the model's
+    `max_position_embeddings`.
 
-    Raises `ValueError` if the placeholders in `input_ids` are not one run of V x P, which would be a fault of the processor.
+    Raises `ValueError` if the placeholders in `input_ids` are not one run of V x P, which would be a fault of the
+    processor.
     """
     settings = processor.image_processor
     most = settings.max_tiles if max_tiles is None else max_tiles
@@ -217,7 +220,7 @@ def _view_report(box: ViewBox, start: int, tokens: int) -> ViewReport:
 
 
 def _pixels(pixel_values: torch.Tensor, settings: XverseVImageProcessor) -> tuple[Image.Image, ...]:
-    """`pixel_values` float32[V, 3, T, T] back to bytes: the inverse of the normalisation, rounded to the nearest byte."""
+    """`pixel_values` float32[V, 3, T, T] back to bytes: the normalisation undone, rounded to the nearest byte."""
     mean = np.asarray(settings.image_mean, dtype=np.float64)
     std = np.asarray(settings.image_std, dtype=np.float64)
     channels_last = pixel_values.numpy().astype(np.float64).transpose(0, 2, 3, 1)

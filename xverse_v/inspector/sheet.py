@@ -1,8 +1,8 @@
 """A PNG contact sheet: the numbers, the image with its tiles drawn on it, the prompt, and every view pixel for pixel.
 
-What crosses: an `Inspection` in, one RGB image out. Views are pasted unscaled, so what is on the sheet is what the model
-sees, byte for byte; `view_places` says where. English only, since the font that Pillow carries has no Chinese. It draws
-numbers that others computed and computes none but positions.
+What crosses: an `Inspection` in, one RGB image out. Views are pasted unscaled, so what is on the sheet is what the
+model sees, byte for byte; `view_places` says where. English only, since the font that Pillow carries has no Chinese.
+It draws numbers that others computed and computes none but positions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def colour_of(view: ViewReport) -> str:
 
 
 def lies_in_grid(report: TileReport) -> bool:
-    """Whether tiles are shown as they lie in their grid, the global view to their left; long grids are shown in rows."""
+    """Whether tiles are shown as they lie in their grid, the global view to their left; long grids stand in rows."""
     return 1 < report.columns < MOST_ACROSS and report.rows < MOST_ACROSS
 
 

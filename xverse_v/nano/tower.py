@@ -21,6 +21,7 @@ from xverse_v.model.image_processing import CLIP_MEAN, CLIP_STD, cut_views, norm
 from xverse_v.model.tiling import TILE_SIZE, choose_grid, view_boxes
 from xverse_v.nano import checkpoint
 from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES, PatchLabels, Rectangle, label_views
+from xverse_v.nano.optimiser import Orthogonal, split_parameters
 from xverse_v.nano.schedule import learning_rate
 from xverse_v.nano.world import COLOURS, SHAPES, Scene, draw, make_scene, split_seed
 
@@ -118,7 +119,7 @@ def train_tower(folder: Path, steps: int, *, decay: int = 600, peak: float = 1e-
     """Trains up to `steps` steps of 24 scenes, resuming from `folder`; the rate falls over the last `decay` steps."""
     torch.manual_seed(seed)
     model = SeeingTower()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    optimiser = Orthogonal(*split_parameters(model), lr=peak)
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
         for group in optimiser.param_groups:

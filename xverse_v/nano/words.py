@@ -19,6 +19,7 @@ from torch import nn
 from xverse_v.nano import checkpoint, phrases
 from xverse_v.nano.decoder import CONCEPTS, WordDecoder, answer_loss, concept, right_answers
 from xverse_v.nano.labels import ANCHOR_PATCHES, ANCHORS, PATCHES, SIDE
+from xverse_v.nano.optimiser import Orthogonal, split_parameters
 from xverse_v.nano.questions import QA, make_question, make_questions
 from xverse_v.nano.schedule import learning_rate
 from xverse_v.nano.sequences import Row, collate, history_ids, image_id, join_rows, opening_ids
@@ -189,7 +190,7 @@ def train_words(
 ) -> None:
     """Trains up to `steps` steps of 12 rows, resuming from `folder`; empty patches come back over `ramp` steps."""
     model = WordDecoder(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    optimiser = Orthogonal(*split_parameters(model), lr=peak)
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
         for group in optimiser.param_groups:

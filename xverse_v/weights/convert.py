@@ -1,8 +1,9 @@
 """Three parts of the release -> one model folder, shard by shard, checked before it gets its name.
 
-What crosses: a plan from intake.py in, a finished folder and a report out. Memory holds the pages of one mapped input file, the
-adapters, and a few rows. The folder is written under a temporary name beside its place and renamed at the very end: a folder
-called `out` is complete, hashed, loadable and has passed the parity check, or it does not exist.
+What crosses: a plan from intake.py in, a finished folder and a report out. Memory holds the pages of one mapped
+input file, the adapters, and a few rows. The folder is written under a temporary name beside its place and renamed
+at the very end: a folder called `out` is complete, hashed, loadable and has passed the parity check, or it does not
+exist.
 """
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ def convert(
 ) -> ConversionReport:
     """Write the model folder `out` from a CLIP folder, a chat folder and an adapters file.
 
-    lora_alpha: twice the rank unless given. lora_rank: what a configuration says the rank is; E315 if the tensors say otherwise. keep_lora: an `adapter/` folder for peft instead of merged weights. grid: which way
-    the tile grid lies, stored in the processor. Raises E313 if `out` has something in it, E307 for a value that is not
-    finite, E310 if the result does not compute what the parts compute, and whatever `plan_conversion` raises.
+    lora_alpha: twice the rank unless given. lora_rank: what a configuration says the rank is; E315 if the tensors
+    say otherwise. keep_lora: an `adapter/` folder for peft instead of merged weights. grid: which way the tile grid
+    lies, stored in the processor. Raises E313 if `out` has something in it, E307 for a value that is not finite,
+    E310 if the result does not compute what the parts compute, and whatever `plan_conversion` raises.
     """
     started = time.monotonic()
     if dtype not in DTYPES:
@@ -205,7 +207,9 @@ def compare_tensors(folder: Path, plan: Plan, dtype: torch.dtype, keep_lora: boo
                     if name not in plan.lora.pairs or keep_lora:
                         slack = torch.zeros(())
                     if found.shape != wanted.shape or bool(((found - wanted).abs() > slack).any()):
-                        raise error("E310", folder=folder, difference=f"{name}[{row}]", tolerance="0", against="the three parts")
+                        raise error(
+                            "E310", folder=folder, difference=f"{name}[{row}]", tolerance="0", against="the three parts"
+                        )
     return len(plan.shapes)
 
 

@@ -1,7 +1,8 @@
 """What a folder holds, from headers alone: no tensor is read, nothing is unpickled that is not plain tensors.
 
-What crosses: a model folder, or one of the release's parts, in; a report out in which every expected name is found, missing or of
-the wrong shape, every other name is unexpected, and every fault is an error with its code. Loading raises the first of them.
+What crosses: a model folder, or one of the release's parts, in; a report out in which every expected name is found,
+missing or of the wrong shape, every other name is unexpected, and every fault is an error with its code. Loading
+raises the first of them.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class InspectReport:
 
 
 def inspect_folder(folder: str | Path, *, hashes: bool = False) -> InspectReport:
-    """Inspect a model folder, a CLIP folder, a chat folder, or an adapters file. With `hashes` every byte is read and compared.
+    """Inspect a model folder, a CLIP folder, a chat folder, or an adapters file. With `hashes` every byte is read
+    and compared.
 
     Raises E300 (nothing there) and E311 (a folder of another kind of model); all else is in the report.
     """
@@ -198,7 +200,9 @@ def _check_adapter(folder: Path, report: InspectReport) -> None:
     report.adapter = {"rank": ranks, "alpha": config.get("lora_alpha"), "tensors": len(tensors), "dtypes": dtypes}
     report.total_bytes += weights.stat().st_size
     if ranks != [config.get("r")]:
-        raise error("E303", folder=path, count=len(tensors), name="lora_A", found=ranks, expected=f"r = {config.get('r')}")
+        raise error(
+            "E303", folder=path, count=len(tensors), name="lora_A", found=ranks, expected=f"r = {config.get('r')}"
+        )
 
 
 def _check_manifest(folder: Path, report: InspectReport, hashes: bool) -> None:

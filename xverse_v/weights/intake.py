@@ -1,8 +1,8 @@
 """The release's three parts, accounted for key by key before a single tensor is read.
 
-What crosses: the paths of the CLIP folder, the chat folder and the adapters file in; a plan out that says, for every tensor of the
-folder to be written, which stored tensor it comes from, and for every stored tensor that has no place, why. A part that
-leaves anything unexplained is refused. Headers and JSON only.
+What crosses: the paths of the CLIP folder, the chat folder and the adapters file in; a plan out that says, for every
+tensor of the folder to be written, which stored tensor it comes from, and for every stored tensor that has no place,
+why. A part that leaves anything unexplained is refused. Headers and JSON only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from xverse_v.errors import error
 from xverse_v.model import XverseVConfig
 
 from .inspect import InspectReport, tensor_problems
-from .layout import EMBEDDING, HEAD, LAYER_NORM, Dropped, Shapes, clip_target, decoder_target, expected_tensors, projector_target
+from .layout import (
+    EMBEDDING,
+    HEAD,
+    LAYER_NORM,
+    Dropped,
+    Shapes,
+    clip_target,
+    decoder_target,
+    expected_tensors,
+    projector_target,
+)
 from .lora import Lora, find_lora, is_lora
 from .parts import PartFile, TensorInfo, read_header, read_part
 from .settings import TokenizerPlan, model_config, plan_tokenizer, text_config, vision_config
@@ -36,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Plan:
-    """A conversion, decided. `sources` is in the order of the parts' files, so that each file is read once, front to back."""
+    """A conversion, decided. `sources` is in the order of the parts' files, so that each file is read once."""
 
     clip: list[PartFile]
     llm: list[PartFile]
@@ -61,8 +71,8 @@ class Plan:
 def plan_conversion(clip: Path, llm: Path, adapters: Path, *, dtype: torch.dtype, lora_alpha: float | None) -> Plan:
     """Read all headers and configurations and match every key.
 
-    Raises E300, E306, E311, E312, E317, E319, E341 to E343 (unreadable parts), E301 to E304 and E308 (keys), E314 (a dtype that is
-    no plain float).
+    Raises E300, E306, E311, E312, E317, E319, E341 to E343 (unreadable parts), E301 to E304 and E308 (keys), E314 (a
+    dtype that is no plain float).
     """
     clip_files, llm_files, adapter_file = read_part(clip), read_part(llm), read_header(adapters)
     vision = vision_config(clip)
@@ -88,7 +98,7 @@ def plan_conversion(clip: Path, llm: Path, adapters: Path, *, dtype: torch.dtype
 def _match(
     clip: list[PartFile], llm: list[PartFile], adapters: PartFile, vision_layers: int, shapes: Shapes
 ) -> tuple[dict[str, Source], dict[str, int]]:
-    """Our name -> source, and how many tensors were dropped for which reason. Raises E304 for a name without a place."""
+    """Our name -> source, and how many tensors were dropped for which reason. Raises E304, E301."""
     sources: dict[str, Source] = {}
     dropped: Counter[str] = Counter()
     unexpected: list[tuple[PartFile, str]] = []
@@ -116,7 +126,7 @@ def _match(
 
 
 def _refuse(unexpected: list[tuple[PartFile, str]], sources: dict[str, Source], shapes: Shapes) -> None:
-    """A renamed tensor is both unexpected and missing: then what is missing is the fact, what is unexpected the hint."""
+    """A renamed tensor is both unexpected and missing: what is missing is then the fact, the rest a hint."""
     missing = [name for name in shapes if name not in sources and name not in LAYER_NORM]
     report = InspectReport(str(unexpected[0][0].path.parent), "model", expected=len(shapes))
     report.missing, report.unexpected = missing, [name for _, name in unexpected]
@@ -129,7 +139,11 @@ def _check(sources: dict[str, Source], shapes: Shapes, llm: Path) -> None:
     report = InspectReport(str(llm), "model", expected=len(shapes))
     report.missing = [name for name in shapes if name not in found]
     report.wrong_shape = [
-        {"name": f"{sources[name].name} ({sources[name].file.path.name})", "found": info.shape, "expected": shapes[name]}
+        {
+            "name": f"{sources[name].name} ({sources[name].file.path.name})",
+            "found": info.shape,
+            "expected": shapes[name],
+        }
         for name, info in found.items()
         if info.shape != shapes[name]
     ]
@@ -141,7 +155,12 @@ def _check(sources: dict[str, Source], shapes: Shapes, llm: Path) -> None:
 
 
 def _notes(
-    clip: list[PartFile], llm: list[PartFile], adapters: PartFile, folder: Path, generated: tuple[str, ...], tokenizer: TokenizerPlan
+    clip: list[PartFile],
+    llm: list[PartFile],
+    adapters: PartFile,
+    folder: Path,
+    generated: tuple[str, ...],
+    tokenizer: TokenizerPlan,
 ) -> Iterator[str]:
     """What a reader of the report should know besides the counts."""
     for file in (*clip, *llm, adapters):
@@ -155,4 +174,4 @@ def _notes(
     if tokenizer.appended_rows:
         yield f"placeholder token: id {tokenizer.image_token_id}, one row appended to {EMBEDDING} and {HEAD}, zeros"
     else:
-        yield f"placeholder token: id {tokenizer.image_token_id}, a row that the tokenizer of {tokenizer.ids} ids left unused"
+        yield f"placeholder token: id {tokenizer.image_token_id}, a row without an id in the source"

@@ -1,7 +1,7 @@
 """Which tensors a model folder holds, and what the release called them.
 
-What crosses: a configuration in, names and shapes out; a name of one of the release's three parts in, our name or the reason
-for dropping it out. Literal tables, no tensors, no files. LoRA names are lora.py's.
+What crosses: a configuration in, names and shapes out; a name of one of the release's three parts in, our name or
+the reason for dropping it out. Literal tables, no tensors, no files. LoRA names are lora.py's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Loading a model folder, strictly and without a second copy of its weights.
 
-What crosses: a folder in, `XverseVForConditionalGeneration` in eval mode out. The network is built without memory, the tensors on
-disk are mapped and become its parameters; one is copied only if it must change dtype or device. Whatever `inspect` finds wrong
-is raised before the first tensor is read.
+What crosses: a folder in, `XverseVForConditionalGeneration` in eval mode out. The network is built without memory,
+the tensors on disk are mapped and become its parameters; one is copied only if it must change dtype or device.
+Whatever `inspect` finds wrong is raised before the first tensor is read.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def load_model(
 ) -> XverseVForConditionalGeneration:
     """The model of a folder that `convert` or a training run wrote.
 
-    device: "cpu", "cuda", "cuda:1", ... dtype: "float32", "bfloat16", "float16", or "auto": float32 on the CPU, the stored dtype
-    elsewhere. attention: a transformers attention implementation; None lets it choose. An `adapter/` folder is loaded as peft
-    layers, not merged. Raises E300 to E319, and E314 for a dtype that is none of these.
+    device: "cpu", "cuda", "cuda:1", ... dtype: "float32", "bfloat16", "float16", or "auto": float32 on the CPU, the
+    stored dtype elsewhere. attention: a transformers attention implementation; None lets it choose. An `adapter/`
+    folder is loaded as peft layers, not merged. Raises E300 to E319, and E314 for a dtype that is none of these.
     """
     folder = Path(folder)
     report = inspect_folder(folder)
@@ -90,7 +90,7 @@ def add_adapter_layers(model: XverseVForConditionalGeneration, folder: Path) -> 
 
 
 def attach_adapter(model: XverseVForConditionalGeneration, folder: Path, *, device: str = "cpu") -> None:
-    """Put the LoRA of `adapter/` into the model, every tensor of it and nothing besides. Raises E301 or E304 otherwise."""
+    """Put the LoRA of `adapter/` into the model, all of it and nothing besides. Raises E301 or E304."""
     add_adapter_layers(model, folder)
     path = folder / ADAPTER_FOLDER
     with safe_open(path / ADAPTER_WEIGHTS, framework="pt", device=device) as file:

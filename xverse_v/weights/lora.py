@@ -1,8 +1,9 @@
 """LoRA in the release's adapters file: recognise it, merge it in float32, or keep it as a peft adapter folder.
 
-What crosses: tensor names and shapes in, pairs (A, B) per decoder linear out; tensors in, merged rows or an `adapter/` folder
-out. Two key styles are known, peft 0.2's (`...lora_A.weight`) and newer ones' (`...lora_A.default.weight`); everything else that
-says "lora" is refused, because a name that matches nothing would leave the model unadapted without a word.
+What crosses: tensor names and shapes in, pairs (A, B) per decoder linear out; tensors in, merged rows or an
+`adapter/` folder out. Two key styles are known, peft 0.2's (`...lora_A.weight`) and newer ones'
+(`...lora_A.default.weight`); everything else that says "lora" is refused, because a name that matches nothing would
+leave the model unadapted without a word.
 
 Shapes: r rank, O outputs, I inputs. A float[r, I], B float[O, r], W float[O, I]; W' = W + (alpha / r) B A.
 """
@@ -68,10 +69,11 @@ def is_lora(name: str) -> bool:
 
 
 def find_lora(tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path, alpha: float | None) -> Lora:
-    """The LoRA of an adapters file, complete and of one rank. `alpha` is twice the rank unless given, as in the release.
+    """The LoRA of an adapters file, complete and of one rank. `alpha` is twice the rank unless given, as in the
+    release.
 
-    Raises E301 (an A without its B, or a layer left out), E303 (shape or rank), E308 (none, another naming, no such layer),
-    E312 (the same weight twice, in both styles).
+    Raises E301 (an A without its B, or a layer left out), E303 (shape or rank), E308 (none, another naming, no such
+    layer), E312 (the same weight twice, in both styles).
     """
     names = [name for name in tensors if is_lora(name)]
     sides: dict[str, dict[str, str]] = {}
@@ -115,9 +117,7 @@ def _complete(sides: Mapping[str, Mapping[str, str]], shapes: Shapes, path: Path
         )
 
 
-def _rank(
-    sides: Mapping[str, Mapping[str, str]], tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path
-) -> int:
+def _rank(sides: Mapping[str, Mapping[str, str]], tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path) -> int:
     rank = tensors[next(iter(sides.values()))["A"]].shape[0]
     for target, names in sides.items():
         outputs, inputs = shapes[target]
@@ -153,7 +153,7 @@ def adapter_tensors(lora: Lora) -> dict[str, str]:
 
 
 def write_adapter(folder: Path, lora: Lora, reader: Mapping[str, torch.Tensor]) -> dict[str, FileRecord]:
-    """`adapter/` as peft reads it, tensors bit for bit as in the file. Returns what was written, by path in `folder`."""
+    """`adapter/` as peft reads it, tensors bit for bit as in the file. Returns records by path in `folder`."""
     target = folder / ADAPTER_FOLDER
     target.mkdir()
     names = adapter_tensors(lora)
@@ -165,7 +165,7 @@ def write_adapter(folder: Path, lora: Lora, reader: Mapping[str, torch.Tensor]) 
     config = {
         "peft_type": "LORA",
         "task_type": None,
-        "base_model_name_or_path": "..",
+        "base_model_name_or_path": None,
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,
         "lora_dropout": 0.0,
@@ -178,4 +178,7 @@ def write_adapter(folder: Path, lora: Lora, reader: Mapping[str, torch.Tensor]) 
     }
     path = target / ADAPTER_CONFIG
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    return {f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}": writer.record, f"{ADAPTER_FOLDER}/{ADAPTER_CONFIG}": FileRecord.of(path)}
+    return {
+        f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}": writer.record,
+        f"{ADAPTER_FOLDER}/{ADAPTER_CONFIG}": FileRecord.of(path),
+    }

@@ -1,7 +1,7 @@
 """`manifest.json`: what a finished model folder consists of, byte for byte, and where it came from.
 
-What crosses: a folder in; sizes and SHA-256 of every file out, or the list of files that differ. Written last, so a folder
-with a manifest was finished. This file knows no tensors.
+What crosses: a folder in; sizes and SHA-256 of every file out, or the list of files that differ. Written last, so a
+folder with a manifest was finished. This file knows no tensors.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from .parts import read_json
 from .writer import FileRecord
 
 MANIFEST = "manifest.json"
+PARITY_FILE = "parity.json"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class ManifestReport:
-    """The comparison of a folder with its manifest. `changed` lists (file, found, expected); `unlisted` is not a fault."""
+    """A folder compared with its manifest. `changed` lists (file, found, expected); `unlisted` is no fault."""
 
     present: bool
     hashed: bool
@@ -40,13 +41,17 @@ class ManifestReport:
         if not self.changed:
             return None
         name, found, expected = self.changed[0]
-        return error("E309", folder=folder, count=len(self.changed), files=self.files, name=name, found=found, expected=expected)
+        return error(
+            "E309", folder=folder, count=len(self.changed), files=self.files, name=name, found=found, expected=expected
+        )
 
 
 def folder_files(folder: Path) -> list[str]:
     """The files a manifest covers: all but itself and hidden ones, by path inside the folder."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in paths if str(path) != MANIFEST and not any(p.startswith(".") for p in path.parts))
+    return sorted(
+        path.as_posix() for path in paths if str(path) != MANIFEST and not any(p.startswith(".") for p in path.parts)
+    )
 
 
 def write_manifest(
@@ -98,10 +103,14 @@ def check_manifest(folder: Path, *, hashes: bool = False) -> ManifestReport:
 
 
 def weights_id(folder: Path) -> str:
-    """12 hex digits that name the contents of a folder; its own name does not enter. Hashes the files if no manifest does."""
+    """12 hex digits that name the contents of a folder; its own name does not enter. Hashes the files if no manifest
+    does.
+
+    The parity record is left out: its last digits depend on the machine that computed them.
+    """
     if (folder / MANIFEST).is_file():
         records = read_records(folder)
     else:
         records = {name: FileRecord.of(folder / name) for name in folder_files(folder)}
-    lines = "\n".join(f"{name} {records[name].sha256}" for name in sorted(records))
+    lines = "\n".join(f"{name} {records[name].sha256}" for name in sorted(records) if name != PARITY_FILE)
     return hashlib.sha256(lines.encode()).hexdigest()[:12]

@@ -1,8 +1,8 @@
 """A second, independent computation of the logits, straight from the release's three parts.
 
-Written as formulas on tensors, with the release's own key names, one tensor in memory at a time: no transformers module, no name
-table of layout.py, no merge of lora.py. A wrong merge, a swapped key or a wrong layer count in a converted folder therefore shows.
-All arithmetic is float32; weights are first rounded to the dtype they are stored in.
+Written as formulas on tensors, with the release's own key names, one tensor in memory at a time: no transformers
+module, no name table of layout.py, no merge of lora.py. A wrong merge, a swapped key or a wrong layer count in a
+converted folder therefore shows. All arithmetic is float32; weights are first rounded to the dtype they are stored in.
 
 Shapes: V views, P patches a view, S sequence, E vision width, D decoder width, H heads, d head width.
 """
@@ -25,8 +25,8 @@ _LORA = "llama_model.base_model.model.model."
 class Parts:
     """The three parts as one lookup by the release's names. A context: at most one file of each kind is open at a time.
 
-    `dtype` is what the weights are rounded to; `scale` is LoRA's alpha / rank; with `merged` LoRA is added before rounding (one
-    rounding, as in a merged folder), else after it (as peft computes).
+    `dtype` is what the weights are rounded to; `scale` is LoRA's alpha / rank; with `merged` LoRA is added before
+    rounding (one rounding, as in a merged folder), else after it (as peft computes).
     """
 
     def __init__(
@@ -85,8 +85,10 @@ class Parts:
 
 
 @torch.no_grad()
-def last_logits(parts: Parts, config: XverseVConfig, input_ids: Sequence[int], pixel_values: torch.Tensor) -> torch.Tensor:
-    """The logits after the last token: `input_ids` with placeholders, `pixel_values` float[V, 3, T, T] -> float32[rows].
+def last_logits(
+    parts: Parts, config: XverseVConfig, input_ids: Sequence[int], pixel_values: torch.Tensor
+) -> torch.Tensor:
+    """`input_ids` with placeholders, `pixel_values` float[V, 3, T, T] -> the last token's logits, float32[rows].
 
     The rows are the release's: the placeholder has none unless it took an unused row.
     """
@@ -113,14 +115,19 @@ def vision(parts: Parts, config: XverseVConfig, pixels: torch.Tensor) -> torch.T
     def linear(name: str, x: torch.Tensor) -> torch.Tensor:
         return x @ get(f"{name}.weight").T + get(f"{name}.bias")
 
-    patches = F.unfold(pixels.float(), size, stride=size).transpose(1, 2) @ get("embeddings.patch_embedding.weight").flatten(1).T
+    patches = (
+        F.unfold(pixels.float(), size, stride=size).transpose(1, 2)
+        @ get("embeddings.patch_embedding.weight").flatten(1).T
+    )
     cls = get("embeddings.class_embedding").expand(len(pixels), 1, -1)
     x = torch.cat([cls, patches], dim=1) + get("embeddings.position_embedding.weight")
     x = norm("pre_layrnorm", x)
     for layer in range(settings.num_hidden_layers):
         prefix = f"encoder.layers.{layer}"
         y = norm(f"{prefix}.layer_norm1", x)
-        q, k, v = (linear(f"{prefix}.self_attn.{name}_proj", y).unflatten(-1, (heads, -1)).transpose(1, 2) for name in "qkv")
+        q, k, v = (
+            linear(f"{prefix}.self_attn.{name}_proj", y).unflatten(-1, (heads, -1)).transpose(1, 2) for name in "qkv"
+        )
         weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
         x = x + linear(f"{prefix}.self_attn.out_proj", (weights @ v).transpose(1, 2).flatten(2))
         y = linear(f"{prefix}.mlp.fc1", norm(f"{prefix}.layer_norm2", x))
@@ -153,9 +160,14 @@ def decode(parts: Parts, config: XverseVConfig, x: torch.Tensor) -> torch.Tensor
         prefix = f"model.layers.{layer}"
         y = norm(f"{prefix}.input_layernorm", x)
         q, k, v = (
-            parts.linear(f"{prefix}.self_attn.{name}_proj.weight", y).unflatten(-1, (-1, d)).transpose(0, 1) for name in "qkv"
+            parts.linear(f"{prefix}.self_attn.{name}_proj.weight", y).unflatten(-1, (-1, d)).transpose(0, 1)
+            for name in "qkv"
         )
-        q, k, v = _rotate(q, turn), _rotate(k, turn).repeat_interleave(heads // keys, 0), v.repeat_interleave(heads // keys, 0)
+        q, k, v = (
+            _rotate(q, turn),
+            _rotate(k, turn).repeat_interleave(heads // keys, 0),
+            v.repeat_interleave(heads // keys, 0),
+        )
         weights = (q @ k.transpose(-1, -2) / d**0.5).masked_fill(future, float("-inf")).softmax(-1)
         x = x + parts.linear(f"{prefix}.self_attn.o_proj.weight", (weights @ v).transpose(0, 1).flatten(1))
         y = norm(f"{prefix}.post_attention_layernorm", x)
@@ -165,7 +177,7 @@ def decode(parts: Parts, config: XverseVConfig, x: torch.Tensor) -> torch.Tensor
 
 
 def _rotation(length: int, d: int, rope: Mapping[str, object]) -> torch.Tensor:
-    """Angles float32[S, d/2] of the half-split rotary embedding; linear position scaling is the only variant known here."""
+    """Angles float32[S, d/2] of the half-split rotary embedding, positions scaled linearly if `rope` has a factor."""
     step = torch.arange(length).float() / float(str(rope.get("factor", 1.0)))
     frequencies = float(str(rope["rope_theta"])) ** (-torch.arange(0, d, 2).float() / d)
     return step[:, None] * frequencies
@@ -178,7 +190,7 @@ def _rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
 
 
 def row(parts: Parts, name: str, index: int) -> torch.Tensor:
-    """One row of a tensor, flat float32, that a folder of ours should hold under `name`, by the release's name for it."""
+    """A row, flat float32, that a folder of ours should hold under `name`, found by the release's name for it."""
     wanted = slice(index, index + 1)
     if name.startswith("model.vision_tower."):
         release = "vision_model." + name[len("model.vision_tower.") :]

@@ -1,8 +1,9 @@
 """The parity check: a fixed image and question through the model on disk, one layer in memory at a time.
 
-What crosses: a finished folder in, logits out; after a conversion they are compared with oracle.py's and every tensor is compared
-with the parts it came from; `parity.json` keeps the largest logits so that `verify` can repeat the check anywhere. All
-computation is float32 on the CPU, whatever dtype is stored, so the recorded numbers do not depend on the machine.
+What crosses: a finished folder in, logits out; after a conversion they are compared with oracle.py's and every
+tensor is compared with the parts it came from; `parity.json` keeps the largest logits so that `verify` can repeat
+the check anywhere. All computation is float32 on the CPU, whatever dtype is stored, so the recorded numbers do not
+depend on the machine.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from xverse_v.model import XverseVConfig, XverseVProcessor
 
 from .load import add_adapter_layers, skeleton, weight_map
 from .lora import ADAPTER_FOLDER, ADAPTER_WEIGHTS
+from .manifest import PARITY_FILE
 from .parts import read_json, safetensors_header
 
-PARITY_FILE = "parity.json"
 QUESTION = "What is in the image?"
 IMAGE_SIZE = (300, 200)  # not square, so that the resize counts; small, so that it is one view
 IMAGE_SEED = 4
 TOP = 8
 
-# Largest difference of a logit, relative to the largest logit: two float32 evaluations of forty layers differ by about 1e-5; one
-# swapped or unmerged tensor moves the logits of a trained model by far more.
+# Largest difference of a logit, relative to the largest logit: two float32 evaluations of forty layers differ by
+# about 1e-5; one swapped or unmerged tensor moves the logits of a trained model by far more.
 TOLERANCE = 1e-3
 
 
@@ -62,7 +63,7 @@ def made_image(width: int, height: int, seed: int) -> Image.Image:
 
 
 def prompt_inputs(folder: Path) -> tuple[list[int], torch.Tensor]:
-    """The check's prompt through the folder's own processor: ids with expanded placeholders, pixel_values float[V, 3, T, T]."""
+    """The prompt through the folder's own processor: ids with placeholders, pixel_values float[V, 3, T, T]."""
     processor = XverseVProcessor.from_pretrained(folder)
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
@@ -74,7 +75,8 @@ def prompt_inputs(folder: Path) -> tuple[list[int], torch.Tensor]:
 def streamed_logits(folder: Path, input_ids: Sequence[int], pixel_values: torch.Tensor) -> torch.Tensor:
     """Logits float32[rows] after the last token, by our model's own forward over the tensors on disk.
 
-    Each module's weights are read just before it runs and let go right after: memory is the largest module's, not the model's.
+    Each module's weights are read just before it runs and let go right after: memory is the largest module's, not
+    the model's.
     """
     config = XverseVConfig.from_pretrained(folder)
     model = skeleton(config, attention="sdpa", dtype=torch.float32)
@@ -87,7 +89,9 @@ def streamed_logits(folder: Path, input_ids: Sequence[int], pixel_values: torch.
         names = {own: _name_on_disk(f"{path}.{own}") for own, _ in module.named_parameters(recurse=False)}
         if names:
             _read_when_run(module, names, files)
-    output = model(input_ids=torch.tensor([list(input_ids)]), pixel_values=pixel_values, logits_to_keep=1, use_cache=False)
+    output = model(
+        input_ids=torch.tensor([list(input_ids)]), pixel_values=pixel_values, logits_to_keep=1, use_cache=False
+    )
     logits: torch.Tensor = output.logits[0, -1].float()
     return logits
 
@@ -100,7 +104,7 @@ def _name_on_disk(name: str) -> str:
 
 
 def _read_when_run(module: nn.Module, names: Mapping[str, str], files: Mapping[str, Path]) -> None:
-    """Before `module` runs, its parameters (own name -> name on disk) are read as float32; afterwards they are empty again."""
+    """Read the parameters of `module` (own name -> name on disk) just before it runs; empty them afterwards."""
     empty = dict(module.named_parameters(recurse=False))
 
     def read(module: nn.Module, _: object) -> None:
@@ -117,7 +121,7 @@ def _read_when_run(module: nn.Module, names: Mapping[str, str], files: Mapping[s
 
 
 def difference(found: torch.Tensor, wanted: torch.Tensor, placeholder: int) -> float:
-    """Largest difference of two logit vectors relative to the largest logit, over the rows both have, placeholder aside."""
+    """Largest difference relative to the largest logit, over the rows both vectors have, placeholder aside."""
     rows = min(len(found), len(wanted))
     keep = torch.arange(rows) != placeholder
     found, wanted = found[:rows][keep], wanted[:rows][keep]

@@ -1,8 +1,8 @@
 """Reading tensors out of weight files, safetensors or pickled, without ever running what a pickle asks for.
 
 What crosses: a path in; names, shapes, dtypes and memory-mapped tensors out. Pickled files are opened with
-`weights_only=True` and `mmap=True` and nothing else: a file that needs more is refused, there is no fallback. The format comes
-from the first bytes, never from the file's name. This file knows no model and no key names.
+`weights_only=True` and `mmap=True` and nothing else: a file that needs more is refused, there is no fallback. The
+format comes from the first bytes, never from the file's name. This file knows no model and no key names.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def file_format(path: Path) -> Format:
-    """From the first bytes. Raises E300, E306 (empty or cut), E342 (torch's format before 1.6), E343 (something else)."""
+    """From the first bytes. Raises E300, E306 (empty or cut), E342 (torch before 1.6), E343 (something else)."""
     if not path.is_file():
         raise error("E300", path=path)
     size = path.stat().st_size
@@ -163,7 +163,7 @@ def read_part(folder: Path) -> list[PartFile]:
 
 
 def safetensors_header(path: Path) -> dict[str, TensorInfo]:
-    """The header of a safetensors file, checked against its size. Raises E306 if bytes are missing, E343 if malformed."""
+    """A safetensors header, checked against the file's size. Raises E306 (bytes missing), E343 (malformed)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -245,7 +245,7 @@ class OpenFiles:
 
 
 def _load_pickle(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """A flat state dict, or the one under "model". Raises E306 (cut), E341 (objects besides tensors), E343 (no dict)."""
+    """A flat state dict, or the one under "model". Raises E306 (cut), E341 (more than tensors), E343 (no dict)."""
     foreign = [name for name in pickle_globals(path) if not is_harmless(name)]
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

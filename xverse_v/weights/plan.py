@@ -149,7 +149,9 @@ def views_of(images: Sequence[tuple[int, int]], max_tiles: int, tile_size: int =
     counts = []
     for width, height in images:
         try:
-            counts.append(choose_grid(width, height, orientation="upright", max_tiles=max_tiles, tile_size=tile_size).views)
+            counts.append(
+                choose_grid(width, height, orientation="upright", max_tiles=max_tiles, tile_size=tile_size).views
+            )
         except ValueError as problem:
             raise error("E153", given=f"{width}x{height}", problem=problem) from problem
     return counts
@@ -183,7 +185,9 @@ def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
     return Plan("infer", shape.name, shape.note, facts, tuple(resident), tuple(phases), device.kind)
 
 
-def _phases(shape: ModelShape, options: InferenceOptions, views: list[int], prompt: int, kernels: Kernels) -> list[Phase]:
+def _phases(
+    shape: ModelShape, options: InferenceOptions, views: list[int], prompt: int, kernels: Kernels
+) -> list[Phase]:
     """In the order of the run, for the last row of the last batch: all that came before it is still held."""
     element, rows, requests = kernels.element, options.batch, max(options.batch, options.requests)
     columns, outgrown = cache_columns(prompt, options.new_tokens)
@@ -195,7 +199,9 @@ def _phases(shape: ModelShape, options: InferenceOptions, views: list[int], prom
     bound = options.prefix_bytes
     if bound is None:
         bound = max(PREFIX_BYTES, shape.decoder.cache_bytes(shape.decoder.context, element))
-    prefix = [_kept(cache_item(shape, "prefix cache", shared, element), count, bound) for count in (requests - 1, requests)]
+    prefix = [
+        _kept(cache_item(shape, "prefix cache", shared, element), count, bound) for count in (requests - 1, requests)
+    ]
     feature = features_item(shape, sum(views), element)
     kept = replace(feature, name="feature cache")
     features = [_kept(kept, count, options.feature_bytes) for count in (requests - 1, requests)]
@@ -236,7 +242,9 @@ def _blocks(columns: int) -> int:
     return -(-columns // COLUMN_BLOCK) * COLUMN_BLOCK
 
 
-def cache_item(shape: ModelShape, name: str, tokens: int, element: int, rows: int = 1, *, layers: int | None = None) -> Item:
+def cache_item(
+    shape: ModelShape, name: str, tokens: int, element: int, rows: int = 1, *, layers: int | None = None
+) -> Item:
     """Keys and values of `rows` x `tokens` in all layers, or in some."""
     decoder = shape.decoder
     depth = decoder.layers if layers is None else layers
@@ -268,8 +276,14 @@ def check_context(shape: ModelShape, prompt: int, new_tokens: int, image_tokens:
     """Raises E156 when the model could not hold this conversation at all."""
     limit = shape.decoder.context
     if prompt + new_tokens > limit:
-        raise error("E156", needed=prompt + new_tokens, limit=limit, image_tokens=image_tokens, new_tokens=new_tokens,
-                    over=prompt + new_tokens - limit)
+        raise error(
+            "E156",
+            needed=prompt + new_tokens,
+            limit=limit,
+            image_tokens=image_tokens,
+            new_tokens=new_tokens,
+            over=prompt + new_tokens - limit,
+        )
 
 
 def split_decoder(decoder: DecoderShape, device: Device) -> DecoderShape:
@@ -279,7 +293,9 @@ def split_decoder(decoder: DecoderShape, device: Device) -> DecoderShape:
     """
     count = device.gpus if device.shard == "full" else 1
     if decoder.heads % count or decoder.kv_heads % count or decoder.feed_forward % count:
-        raise error("E157", gpus=count, heads=decoder.heads, kv_heads=decoder.kv_heads, feed_forward=decoder.feed_forward)
+        raise error(
+            "E157", gpus=count, heads=decoder.heads, kv_heads=decoder.kv_heads, feed_forward=decoder.feed_forward
+        )
     return replace(
         decoder,
         heads=decoder.heads // count,
@@ -297,9 +313,14 @@ def weight_items(shape: ModelShape, decoder: DecoderShape, dtype: str) -> list[I
     heads = 0 if decoder.tied else decoder.head_parameters * decoder.heads // shape.decoder.heads
     embeddings = decoder.head_parameters + heads
     return [
-        Item("decoder layers", f"{decoder.body_parameters:,} parameters{bits or f' x {each} bytes'}",
-             linear_bytes(decoder, dtype) + other * each),
+        Item(
+            "decoder layers",
+            f"{decoder.body_parameters:,} parameters{bits or f' x {each} bytes'}",
+            linear_bytes(decoder, dtype) + other * each,
+        ),
         Item("embeddings and head", f"{embeddings:,} parameters x {each} bytes", embeddings * each),
         Item("vision tower", f"{shape.vision.parameters:,} parameters x {each} bytes", shape.vision.parameters * each),
-        Item("projector", f"{shape.projector_parameters:,} parameters x {each} bytes", shape.projector_parameters * each),
+        Item(
+            "projector", f"{shape.projector_parameters:,} parameters x {each} bytes", shape.projector_parameters * each
+        ),
     ]

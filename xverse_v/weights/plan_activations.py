@@ -110,12 +110,20 @@ def vision_phase(shape: ModelShape, views: int, before: int, kernels: Kernels) -
     tower = [
         *inputs,
         product("vision tower: hidden states", element, (held, ""), (positions, "positions"), (vision.width, "wide")),
-        product("vision tower: feed-forward", element, (inner, ""), (positions, "positions"), (vision.feed_forward, "wide")),
+        product(
+            "vision tower: feed-forward", element, (inner, ""), (positions, "positions"), (vision.feed_forward, "wide")
+        ),
     ]
     # The patch convolution; on the CPU its weights are also held in the kernel's own layout, as its output always is.
     layout = vision.channels * vision.patch_size**2 * vision.width if kernels.cpu else 0
-    patching = [*inputs, Item("vision tower: patches", "output twice, and the kernel's copy of its weights",
-                              (2 * patches * vision.width + layout) * element)]
+    patching = [
+        *inputs,
+        Item(
+            "vision tower: patches",
+            "output twice, and the kernel's copy of its weights",
+            (2 * patches * vision.width + layout) * element,
+        ),
+    ]
     between = max(vision.width + width, 2 * width)
     projector = [
         pixels,
@@ -140,7 +148,9 @@ def decoder_pass(
     masked = (tokens > 1 and columns > tokens) or rows > 1
     mask = product("attention mask", 1, (rows * masked, "rows"), (tokens, "tokens"), (columns, "columns"))
     turns = product("rotary tables", element, (2, ""), (tokens, "tokens"), (decoder.head_width, "wide"))
-    additive = product("attention mask, additive", element, (rows * masked, "rows"), (tokens, "tokens"), (columns, "columns"))
+    additive = product(
+        "attention mask, additive", element, (rows * masked, "rows"), (tokens, "tokens"), (columns, "columns")
+    )
 
     def hidden(parts: int, size: int = element) -> Item:
         return product("decoder: hidden states", size, (parts, ""), (count, "tokens"), (width, "wide"))
@@ -163,7 +173,12 @@ def decoder_pass(
         additive,
     ]
     # RMSNorm in low precision: its input and its square or product in float32.
-    norm = [hidden(3), product("decoder: norm", 4, (2 if element < 4 else 0, ""), (count, "tokens"), (width, "wide")), turns, mask]
+    norm = [
+        hidden(3),
+        product("decoder: norm", 4, (2 if element < 4 else 0, ""), (count, "tokens"), (width, "wide")),
+        turns,
+        mask,
+    ]
     return worst_of(name, [[item for item in moment if item.bytes] for moment in (mlp, rotary, attention, norm)])
 
 

@@ -1,8 +1,8 @@
 """The release's two YAML files, read for the paths of the three parts.
 
 What crosses: `eval_configs/*.yaml` in (it names the CLIP folder and the adapters file; the chat folder stands in
-`vxverse/configs/models/vxverse_13bchat.yaml` of the same project); paths and LoRA numbers out, and the list of all keys that
-have no meaning here. A path that was never filled in is an error that names file, line and key.
+`vxverse/configs/models/vxverse_13bchat.yaml` of the same project); paths and LoRA numbers out, and the list of all
+keys that have no meaning here. A path that was never filled in is an error that names file, line and key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from xverse_v.errors import error
 
 MODEL_YAML = "vxverse/configs/models/vxverse_13bchat.yaml"
 
-_PATHS = ("vit_path", "ckpt", "llama_model")
 _NUMBERS = ("lora_r", "lora_alpha")
 
 # "Your ckpt path", "/path/to/clip", "<ckpt>", "path_to_ckpt": texts that stand where a path should.
@@ -46,11 +45,14 @@ class ReleaseParts:
     ignored: list[str] = field(default_factory=list)
 
 
-def parts_from_yaml(cfg_path: Path, *, llm: Path | None = None) -> ReleaseParts:
-    """Read an evaluation YAML and, unless `llm` is given, the model YAML of its project.
+def parts_from_yaml(
+    cfg_path: Path, *, clip: Path | None = None, llm: Path | None = None, adapters: Path | None = None
+) -> ReleaseParts:
+    """Read an evaluation YAML and, unless `llm` is given, the model YAML of its project. A part that is given is not
+    read.
 
-    The project is the nearest folder above that holds the model YAML; relative paths start there, as the release was run
-    from there. `model.llama_model` in the evaluation YAML takes precedence, as in the release.
+    The project is the nearest folder above that holds the model YAML; relative paths start there, as the release was
+    run from there. `model.llama_model` in the evaluation YAML takes precedence, as in the release.
     Raises E300, E317 (no YAML), E320 (placeholder left), E321 (a key is missing), E323 (path does not exist).
     """
     entries = dict(scalars(cfg_path))
@@ -60,14 +62,14 @@ def parts_from_yaml(cfg_path: Path, *, llm: Path | None = None) -> ReleaseParts:
             raise error("E321", file=cfg_path, key="model.llama_model", where=MODEL_YAML)
         entries = {**dict(scalars(root / MODEL_YAML)), **entries}
     base = root or cfg_path.resolve().parent
-    wanted = [name for name in _PATHS if not (name == "llama_model" and llm is not None)]
-    paths = {name: _path(entries, name, cfg_path, base) for name in wanted}
-    numbers = {name: _number(entries, name, cfg_path) for name in _NUMBERS}
-    used = {f"model.{name}" for name in (*wanted, *_NUMBERS)}
+    given = {"vit_path": clip, "ckpt": adapters, "llama_model": llm}
+    paths = {name: part or _path(entries, name, cfg_path, base) for name, part in given.items()}
+    numbers = {name: _number(entries, name) for name in _NUMBERS}
+    used = {f"model.{name}" for name in (*(name for name, part in given.items() if part is None), *_NUMBERS)}
     rank = numbers["lora_r"]
     return ReleaseParts(
         clip=paths["vit_path"],
-        llm=llm if llm is not None else paths["llama_model"],
+        llm=paths["llama_model"],
         adapters=paths["ckpt"],
         lora_alpha=numbers["lora_alpha"],
         lora_rank=None if rank is None else int(rank),
@@ -113,7 +115,7 @@ def _path(entries: dict[str, Entry], name: str, cfg_path: Path, base: Path) -> P
     raise error("E323", file=entry.file, line=entry.line, key=key, value=text, path=path)
 
 
-def _number(entries: dict[str, Entry], name: str, cfg_path: Path) -> float | None:
+def _number(entries: dict[str, Entry], name: str) -> float | None:
     entry = entries.get(f"model.{name}")
     if entry is None or entry.value is None:
         return None

@@ -1,7 +1,7 @@
 """The small files of a model folder: config, processor, tokenizer, chat template, generation profiles.
 
-What crosses: the JSON files of the CLIP folder and the chat folder in, read field by field through allow-lists; our files out. A
-field that has no meaning here is listed, never obeyed. This file touches no tensors.
+What crosses: the JSON files of the CLIP folder and the chat folder in, read field by field through allow-lists; our
+files out. A field that has no meaning here is listed, never obeyed. This file touches no tensors.
 """
 
 from __future__ import annotations
@@ -162,10 +162,16 @@ def plan_tokenizer(folder: Path, rows: int) -> TokenizerPlan:
 
 
 def _tokenizer_settings(folder: Path) -> dict[str, Any]:
-    """What `tokenizer_config.json` of a converted folder says: the special tokens and the length limit of the source."""
-    sources = [read_json(p) for p in (folder / "special_tokens_map.json", folder / "tokenizer_config.json") if p.is_file()]
+    """`tokenizer_config.json` of a converted folder: the special tokens and the length limit of the source."""
+    sources = [
+        read_json(p) for p in (folder / "special_tokens_map.json", folder / "tokenizer_config.json") if p.is_file()
+    ]
     given = {name: value for source in sources for name, value in source.items() if value is not None}
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "padding_side": "left",  # a batch is continued at its right edge
+    }
     for name in _SPECIALS:
         value = given.get(name)
         if value is not None:
@@ -175,7 +181,9 @@ def _tokenizer_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def model_config(vision: CLIPVisionConfig, text: LlamaConfig, tokenizer: TokenizerPlan, dtype: torch.dtype) -> XverseVConfig:
+def model_config(
+    vision: CLIPVisionConfig, text: LlamaConfig, tokenizer: TokenizerPlan, dtype: torch.dtype
+) -> XverseVConfig:
     """The whole configuration, with the special ids that generation reads."""
     text.vocab_size = tokenizer.rows + tokenizer.appended_rows
     config = XverseVConfig(vision, text, image_token_id=tokenizer.image_token_id, projector_layer_norm_eps=1e-5)
@@ -187,9 +195,7 @@ def model_config(vision: CLIPVisionConfig, text: LlamaConfig, tokenizer: Tokeniz
     return config
 
 
-def write_settings(
-    folder: Path, config: XverseVConfig, tokenizer: TokenizerPlan, orientation: Orientation
-) -> None:
+def write_settings(folder: Path, config: XverseVConfig, tokenizer: TokenizerPlan, orientation: Orientation) -> None:
     """All small files of a model folder. EXIF turning belongs to `upright`; the released weights never saw it."""
     config.save_pretrained(folder)
     _write_json(folder / "tokenizer.json", tokenizer.json)
@@ -201,7 +207,8 @@ def write_settings(
     template = chat_template(special_strings(dict(tokenizer.json)), tokenizer.settings["eos_token"])
     loaded = PreTrainedTokenizerFast.from_pretrained(folder)
     XverseVProcessor(images, loaded, template, config.patches_per_view).save_pretrained(folder)
-    # The processor saves the tokenizer as it understood it; what stays on disk is the source's own file and the placeholder.
+    # The processor saves the tokenizer as it understood it; what stays on disk is the source's own file and the
+    # placeholder.
     _write_json(folder / "tokenizer.json", tokenizer.json)
     _write_json(folder / "tokenizer_config.json", tokenizer.settings)
     ids = {name: getattr(config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
@@ -210,7 +217,7 @@ def write_settings(
 
 
 def release_prompt_ids(folder: Path, question: str, image_tokens: int, image_token_id: int) -> list[int]:
-    """The ids of an evaluation prompt as the release makes them, from the chat folder's own tokenizer, segment by segment."""
+    """The ids of an evaluation prompt as the release makes them: the source's tokenizer, segment by segment."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     before = tokenizer.encode("Human: ", add_special_tokens=True).ids
     after = tokenizer.encode(f"\n{question}\nAssistant: ", add_special_tokens=False).ids

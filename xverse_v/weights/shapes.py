@@ -167,7 +167,9 @@ RELEASED_VISION = VisionShape(width=1024, layers=23, heads=16, feed_forward=4096
 """CLIP ViT-L/14 at 224 pixels up to its penultimate layer."""
 
 
-def _published(name: str, width: int, layers: int, heads: int, feed_forward: int, vocabulary: int, context: int) -> ModelShape:
+def _published(
+    name: str, width: int, layers: int, heads: int, feed_forward: int, vocabulary: int, context: int
+) -> ModelShape:
     # One row more than the chat decoder's vocabulary: the placeholder token's own.
     decoder = DecoderShape(width, layers, heads, heads, width // heads, feed_forward, vocabulary + 1, context)
     return ModelShape(name, RELEASED_VISION, decoder, note="published shape, not loaded here")

@@ -1,7 +1,7 @@
 """`verify`: is this folder what was written, is every number in it finite, does it still compute what it computed?
 
-What crosses: a model folder in; a report of named checks out, each passed, failed with an error, or skipped with the reason. Reads
-every byte; memory is that of the largest tensor.
+What crosses: a model folder in; a report of named checks out, each passed, failed with an error, or skipped with the
+reason. Reads every byte; memory is that of the largest tensor.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from xverse_v.errors import XverseError, error
 
 from .inspect import inspect_folder
 from .lora import ADAPTER_FOLDER, ADAPTER_WEIGHTS
-from .manifest import MANIFEST, check_manifest
-from .parity import PARITY_FILE, TOLERANCE, check_recorded
+from .manifest import MANIFEST, PARITY_FILE, check_manifest
+from .parity import TOLERANCE, check_recorded
 from .parts import open_tensors, read_header, weight_files
 from .writer import blocks
 

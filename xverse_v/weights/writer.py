@@ -1,8 +1,8 @@
 """Writing safetensors without holding a file, or even a tensor, in memory.
 
-What crosses: names, dtypes and shapes first (they make the header), then the rows of each tensor in that order. The hash is taken
-on the way out, so that no byte is read twice. This file knows no model. Format: 8 bytes little-endian header length, a JSON
-header padded with spaces to a multiple of 8, then the tensors without gaps.
+What crosses: names, dtypes and shapes first (they make the header), then the rows of each tensor in that order. The
+hash is taken on the way out, so that no byte is read twice. This file knows no model. Format: 8 bytes little-endian
+header length, a JSON header padded with spaces to a multiple of 8, then the tensors without gaps.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 assert not self._pending, f"tensors announced but not written: {self._pending[-1][0]}"
@@ -93,7 +95,7 @@ class ShardWriter:
         start = self._bytes
         for block in rows:
             assert block.dtype == dtype, f"{name}: {block.dtype} where the header says {dtype}"
-            self._put(memoryview(block.contiguous().flatten().view(torch.uint8).numpy()))
+            self._put(block.contiguous().flatten().view(torch.uint8).numpy().data)
         assert self._bytes - start == tensor_bytes(dtype, shape), f"{name}: size differs from the header"
 
     @property

@@ -1,7 +1,7 @@
 """What some bytes are, told from the bytes alone: which format, how many frames, whether the end is missing.
 
 Bytes in, small answers out; never a file name, never a decoder, so a hostile file costs no more than reading it here.
-The door (media.py) decides what to do with the answer.
+The door (door.py) decides what to do with the answer.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageFile
 
-from .errors import XverseError, error
-from .image_formats import DECODABLE, count_frames, is_cut_short, recognise, webp_size
+from ..errors import XverseError, error
+from .formats import DECODABLE, count_frames, is_cut_short, recognise, webp_size
 
 ImageSource = str | Path | bytes | Image.Image
 
