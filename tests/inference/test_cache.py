@@ -67,7 +67,10 @@ def test_a_chain_gives_its_longest_known_beginning():
 
 def test_a_beginning_is_never_forgotten_before_what_hangs_on_it():
     chance = random.Random(1)
-    cache, chains = PrefixCache(800), [[f"{root}", f"{root}.1", f"{root}.1.{leaf}"] for root in range(4) for leaf in range(3)]
+    cache, chains = (
+        PrefixCache(800),
+        [[f"{root}", f"{root}.1", f"{root}.1.{leaf}"] for root in range(4) for leaf in range(3)],
+    )
     for _ in range(500):
         chain = chance.choice(chains)
         known = len(cache.find(chain))
@@ -107,7 +110,11 @@ def test_the_same_bytes_in_another_shape_are_another_image():
 def test_everything_that_shapes_the_views_is_in_the_key():
     image = Image.new("RGB", (60, 60), "red")
     tiler = small_processor().image_processor
-    keys = {BUILDER.prepare(image).key, BUILDER.prepare(image, max_tiles=4).key, BUILDER.prepare(image.convert("L")).key}
+    keys = {
+        BUILDER.prepare(image).key,
+        BUILDER.prepare(image, max_tiles=4).key,
+        BUILDER.prepare(image.convert("L")).key,
+    }
     changes = {"orientation": "upright", "apply_exif": True, "background": (0, 0, 0), "image_mean": (0.5, 0.5, 0.5)}
     for name, value in changes.items():
         before = getattr(tiler, name)

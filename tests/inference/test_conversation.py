@@ -120,7 +120,7 @@ def test_a_turn_joins_once_however_its_answer_is_read():
 def test_a_turn_that_is_refused_changes_nothing():
     chat = small_assistant().chat(max_new_tokens=4)
     chat.say("a")
-    for text, images, code in (("word " * 600, (), "E120"), ("a", ("missing.png",), "E500")):
+    for text, images, code in (("word " * 1100, (), "E120"), ("a", ("missing.png",), "E500")):
         with pytest.raises(XverseError) as caught:
             chat.say(text, images)
         assert caught.value.code == code

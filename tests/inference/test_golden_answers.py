@@ -1,4 +1,6 @@
-"""The release's own greedy answers: evaluation form, repetition penalty, chat over turns, text only; single and batched."""
+"""The release's own greedy answers: evaluation form, repetition penalty, chat over turns, text only; single and
+batched.
+"""
 
 import pytest
 

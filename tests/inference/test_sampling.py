@@ -79,7 +79,9 @@ def test_the_penalty_equals_transformers_on_the_generated_ids():
     assert torch.equal(penalise(logits, seen, torch.full((3,), 1.3)), expected)
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(0.7, 0, 1.0), (1.0, 5, 1.0), (1.3, 0, 0.6), (0.9, 12, 0.8)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.7, 0, 1.0), (1.0, 5, 1.0), (1.3, 0, 0.6), (0.9, 12, 0.8)]
+)
 def test_the_distribution_equals_transformers_warpers(temperature, top_k, top_p):
     logits = some_logits(4, seed=3)
     expected = TemperatureLogitsWarper(temperature)(None, logits.double())
@@ -96,7 +98,9 @@ def test_the_distribution_equals_transformers_warpers(temperature, top_k, top_p)
 
 def test_a_very_small_top_p_leaves_the_likeliest_token():
     logits = some_logits(1)
-    ids, probabilities = sorted_distribution(logits, torch.ones(1), torch.zeros(1, dtype=torch.long), torch.tensor([1e-9]))
+    ids, probabilities = sorted_distribution(
+        logits, torch.ones(1), torch.zeros(1, dtype=torch.long), torch.tensor([1e-9])
+    )
     assert ids[0, 0] == logits.argmax()
     assert probabilities[0].tolist() == [1.0] + [0.0] * 49
 

@@ -86,7 +86,9 @@ def reference(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:
 def test_stop_strings_across_any_borders(seed):
     chance = random.Random(seed)
     text = "".join(chance.choice("abc") for _ in range(30))
-    stops = tuple("".join(chance.choice("abc") for _ in range(chance.randint(1, 6))) for _ in range(chance.randint(1, 3)))
+    stops = tuple(
+        "".join(chance.choice("abc") for _ in range(chance.randint(1, 6))) for _ in range(chance.randint(1, 3))
+    )
     expected, stopped = reference(text, stops)
     matcher, given, rest = StopMatcher(stops), "", text
     while rest:

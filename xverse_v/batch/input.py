@@ -21,7 +21,8 @@ from xverse_v.errors import XverseError, error
 FIELDS = ("id", "image", "images", "question", "system")
 # Settings hold for a whole output file; in a line they would be ignored in silence, so they are refused.
 SETTINGS = frozenset(
-    "model dtype device temperature top_p top_k repetition_penalty seed stop logprobs max_new_tokens max_tiles detail".split()
+    ("model", "dtype", "device", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop", "logprobs")
+    + ("max_new_tokens", "max_tiles", "detail")
 )
 KEPT_PROBLEMS = 1000  # bad lines listed by number; beyond it they are only counted
 
@@ -61,7 +62,7 @@ class BadLine(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One question as it stands in the file. `line` counts from 1; `images` are names; whoever opens them resolves them."""
+    """One question as it stands in the file. `line` counts from 1; `images` are names; who opens them resolves them."""
 
     line: int
     id: str | int

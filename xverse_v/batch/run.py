@@ -39,7 +39,7 @@ refused. It takes questions when it has room for them, so only those at work are
 
 @dataclass
 class BatchReport:
-    """What became of the rows. When a run has finished, rows = answered + skipped + answered_before + skipped_before."""
+    """What became of the rows. At the end, rows = answered + skipped + answered_before + skipped_before."""
 
     rows: int
     answered_before: int = 0

@@ -20,7 +20,7 @@ from xverse_v.model import XverseVConfig
 from xverse_v.model.prompt import tokenizer_size
 
 from .layout import expected_tensors, group_of
-from .lora import ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, is_lora
+from .lora import ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, check_adapter, is_lora
 from .manifest import check_manifest, weights_id
 from .parts import (
     PartFile,
@@ -104,10 +104,11 @@ def _model(folder: Path, hashes: bool) -> InspectReport:
         first = str(problem).splitlines()[0]
         report.problems.append(error("E311", path=folder / "config.json", field="-", found=first, expected="xverse_v"))
         return report
-    _check(report, lambda: _check_manifest(folder, report, hashes))
+    # What is wrong with a file says more than that it changed: the manifest comes last.
     _check(report, lambda: _check_tensors(folder, config, report))
     _check(report, lambda: _check_tokenizer(folder, config, report))
-    _check(report, lambda: _check_adapter(folder, report))
+    _check(report, lambda: _check_adapter(folder, config, report))
+    _check(report, lambda: _check_manifest(folder, report, hashes))
     return report
 
 
@@ -120,10 +121,12 @@ def _check(report: InspectReport, step: Any) -> None:
 
 
 def _check_tensors(folder: Path, config: XverseVConfig, report: InspectReport) -> None:
-    paths = weight_files(folder)
-    pickled = [path for path in paths if file_format(path) == "pickle"]
-    if pickled:
-        raise error("E341", path=pickled[0], names=", ".join(pickle_globals(pickled[0])[:3]))
+    for path in weight_files(folder):
+        if file_format(path) == "pickle":
+            foreign = [name for name in pickle_globals(path) if not is_harmless(name)]
+            raise error("E341", path=path, names=few(foreign)) if foreign else error(
+                "E319", folder=folder, missing="model.safetensors"
+            )
     files = read_part(folder)
     _describe(report, files)
     tensors = {name: info for file in files for name, info in file.tensors.items()}
@@ -186,23 +189,21 @@ def _check_tokenizer(folder: Path, config: XverseVConfig, report: InspectReport)
         raise error("E302", folder=folder, ids=ids, rows=rows, detail=detail)
 
 
-def _check_adapter(folder: Path, report: InspectReport) -> None:
+def _check_adapter(folder: Path, config: XverseVConfig, report: InspectReport) -> None:
     path = folder / ADAPTER_FOLDER
     if not path.is_dir():
         return
-    config = read_json(path / ADAPTER_CONFIG)
+    settings = read_json(path / ADAPTER_CONFIG)
     weights = path / ADAPTER_WEIGHTS
     if not weights.is_file():
         raise error("E319", folder=path, missing=ADAPTER_WEIGHTS)
     tensors = safetensors_header(weights)
-    ranks = sorted({info.shape[0] for name, info in tensors.items() if ".lora_A." in name})
+    rank = check_adapter(tensors, expected_tensors(config), weights)
     dtypes = dict(Counter(info.dtype for info in tensors.values()))
-    report.adapter = {"rank": ranks, "alpha": config.get("lora_alpha"), "tensors": len(tensors), "dtypes": dtypes}
+    report.adapter = {"rank": [rank], "alpha": settings.get("lora_alpha"), "tensors": len(tensors), "dtypes": dtypes}
     report.total_bytes += weights.stat().st_size
-    if ranks != [config.get("r")]:
-        raise error(
-            "E303", folder=path, count=len(tensors), name="lora_A", found=ranks, expected=f"r = {config.get('r')}"
-        )
+    if rank != settings.get("r"):
+        raise error("E315", path=weights, found=rank, expected=settings.get("r"), told_by=ADAPTER_CONFIG)
 
 
 def _check_manifest(folder: Path, report: InspectReport, hashes: bool) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +28,11 @@ ADAPTER_FOLDER = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 
-_NAME = re.compile(
+_RELEASE_NAME = re.compile(
     r"llama_model\.base_model\.model\.model\.layers\.(?P<layer>\d+)\."
     r"(?P<module>self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)\.lora_(?P<side>[AB])(?P<style>\.default)?\.weight"
 )
+_PEFT_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 ACCEPTED = "llama_model.base_model.model.model.layers.N.self_attn.q_proj.lora_A[.default].weight"
 
 
@@ -75,35 +76,58 @@ def find_lora(tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path, alp
     Raises E301 (an A without its B, or a layer left out), E303 (shape or rank), E308 (none, another naming, no such
     layer), E312 (the same weight twice, in both styles).
     """
-    names = [name for name in tensors if is_lora(name)]
-    sides: dict[str, dict[str, str]] = {}
     styles: set[str] = set()
-    strangers = []
-    for name in names:
-        match = _NAME.fullmatch(name)
-        target = f"{DECODER}.layers.{int(match['layer'])}.{match['module']}.weight" if match else ""
-        if match is None or target not in shapes:
-            strangers.append(name)
-            continue
-        found = sides.setdefault(target, {})
-        if match["side"] in found:
-            raise error("E312", name=target, first=found[match["side"]], second=name, folder=path)
-        found[match["side"]] = name
+
+    def place(name: str) -> tuple[str, str] | None:
+        match = _RELEASE_NAME.fullmatch(name)
+        if match is None:
+            return None
         styles.add("peft 0.3 or newer" if match["style"] else "peft 0.2")
-    if strangers or not sides:
-        raise error(
-            "E308",
-            path=path,
-            found=len(names),
-            strangers=len(strangers),
-            matched=len(names) - len(strangers),
-            example=strangers[0] if strangers else "-",
-            accepted=ACCEPTED,
-        )
-    _complete(sides, shapes, path)
-    rank = _rank(sides, tensors, shapes, path)
+        return f"{DECODER}.layers.{int(match['layer'])}.{match['module']}.weight", match["side"]
+
+    names = [name for name in tensors if is_lora(name)]
+    sides, rank = _matched(names, place, tensors, shapes, path, ACCEPTED)
     pairs = {target: Pair(sides[target]["A"], sides[target]["B"]) for target in shapes if target in sides}
     return Lora(rank, float(2 * rank if alpha is None else alpha), " and ".join(sorted(styles)), pairs)
+
+
+def check_adapter(tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path) -> int:
+    """The rank of an `adapter/` folder's LoRA. Raises what `find_lora` raises; here every tensor must be LoRA's."""
+
+    def place(name: str) -> tuple[str, str] | None:
+        match = _PEFT_NAME.fullmatch(name)
+        return (f"{match['module']}.weight", match["side"]) if match else None
+
+    accepted = f"base_model.model.{DECODER}.layers.N.self_attn.q_proj.lora_A.weight"
+    return _matched(list(tensors), place, tensors, shapes, path, accepted)[1]
+
+
+def _matched(
+    names: list[str],
+    place: Callable[[str], tuple[str, str] | None],
+    tensors: Mapping[str, TensorInfo],
+    shapes: Shapes,
+    path: Path,
+    accepted: str,
+) -> tuple[dict[str, dict[str, str]], int]:
+    """Weight -> {"A": name, "B": name}, and the rank, once nothing is left over, missing, doubled or of another shape."""
+    sides: dict[str, dict[str, str]] = {}
+    strangers = []
+    for name in names:
+        placed = place(name)
+        if placed is None or placed[0] not in shapes:
+            strangers.append(name)
+            continue
+        found = sides.setdefault(placed[0], {})
+        if placed[1] in found:
+            raise error("E312", name=placed[0], first=found[placed[1]], second=name, folder=path)
+        found[placed[1]] = name
+    if strangers or not sides:
+        example = strangers[0] if strangers else "-"
+        matched = len(names) - len(strangers)
+        raise error("E308", path=path, found=len(names), matched=matched, example=example, accepted=accepted)
+    _complete(sides, shapes, path)
+    return sides, _rank(sides, tensors, shapes, path)
 
 
 def _complete(sides: Mapping[str, Mapping[str, str]], shapes: Shapes, path: Path) -> None:

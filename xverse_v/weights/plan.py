@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from xverse_v.errors import error
 from xverse_v.model.tiling import MAX_TILES, choose_grid
 from xverse_v.weights.plan_activations import (
-    Item,
     Kernels,
-    Phase,
     cutting_phase,
     decoder_pass,
     features_item,
     logits_item,
-    product,
     vision_phase,
 )
+from xverse_v.weights.plan_table import Device, Item, Phase, Plan, product
 from xverse_v.weights.shapes import (
     ELEMENT_BYTES,
     WEIGHT_DTYPES,
@@ -34,31 +32,12 @@ from xverse_v.weights.shapes import (
     linear_bytes,
 )
 
-Shard = Literal["replicate", "full"]
-Stage = Literal["infer", "pretrain", "finetune"]
-
-ALLOCATOR_MARGIN = 0.05
-"""Of everything that comes and goes (not of the weights): rounding, fragmentation, kernel workspaces."""
-
-RUNTIME_BYTES = {"cpu": 600_000_000, "cuda": 700_000_000}
-"""Python, torch and the libraries in memory (cpu); a CUDA context with its kernels (cuda), an estimate."""
-
 EXPECTED_ANSWER = 256
 COLUMN_BLOCK = 64
 PREFIX_BYTES = 2**30
 FEATURE_BYTES = 2**28
 """How the engine sizes its working cache and bounds what it keeps for reuse (prefixes: this or a full context, whichever is
 more); a test holds them to the engine's own."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where a run happens. `kind` decides which kernels allocate what; `threads` size the CPU attention workspace."""
-
-    kind: Literal["cpu", "cuda"] = "cpu"
-    gpus: int = 1
-    shard: Shard = "replicate"
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,67 +60,6 @@ class InferenceOptions:
     device: Device = Device()
     prefix_bytes: int | None = None
     feature_bytes: int = FEATURE_BYTES
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The prediction for one device: what stays, what each phase adds, and the worst phase of all."""
-
-    stage: Stage
-    model: str
-    note: str
-    facts: dict[str, Any]
-    resident: tuple[Item, ...]
-    phases: tuple[Phase, ...]
-    device: str = "cpu"
-
-    @property
-    def resident_bytes(self) -> int:
-        return sum(item.bytes for item in self.resident)
-
-    @property
-    def worst(self) -> Phase:
-        """The phase with the most bytes alive."""
-        return max(self.phases, key=lambda phase: phase.bytes)
-
-    @property
-    def tensor_bytes(self) -> int:
-        """Peak of live tensors: what a tracker of tensor storage would measure."""
-        return self.resident_bytes + self.worst.bytes
-
-    @property
-    def margin(self) -> Item:
-        share = f"{ALLOCATOR_MARGIN:.0%} of what comes and goes"
-        return Item("allocator margin", share, int(self.worst.bytes * ALLOCATOR_MARGIN))
-
-    @property
-    def runtime(self) -> Item:
-        what = "Python, torch, libraries" if self.device == "cpu" else "CUDA context and kernels, an estimate"
-        return Item("runtime", what, RUNTIME_BYTES[self.device])
-
-    @property
-    def total_bytes(self) -> int:
-        """What the device needs free: tensors, allocator margin and runtime."""
-        return self.tensor_bytes + self.margin.bytes + self.runtime.bytes
-
-    def rows(self) -> list[Item]:
-        """The table for people, top to bottom; adds up to `total_bytes`."""
-        return [*self.resident, *self.worst.items, self.margin, self.runtime]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "stage": self.stage,
-            "model": self.model,
-            "note": self.note,
-            "device": self.device,
-            "facts": self.facts,
-            "items": [asdict(item) for item in self.rows()],
-            "phases": {phase.name: self.resident_bytes + phase.bytes for phase in self.phases},
-            "worst_phase": self.worst.name,
-            "tensor_bytes": self.tensor_bytes,
-            "total_bytes": self.total_bytes,
-        }
 
 
 def views_of(images: Sequence[tuple[int, int]], max_tiles: int, tile_size: int = 224) -> list[int]:

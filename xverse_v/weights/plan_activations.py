@@ -10,49 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xverse_v.weights.plan_table import Item, Phase, product, worst_of
 from xverse_v.weights.shapes import ModelShape
 
 PIXEL_BYTES = 4
 """`pixel_values` arrive in float32 whatever the model computes in."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of the table: what it is, how its size follows from the configuration, in words, and the bytes."""
-
-    name: str
-    formula: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A moment of the run and everything alive in it besides the resident items."""
-
-    name: str
-    items: tuple[Item, ...]
-
-    @property
-    def bytes(self) -> int:
-        return sum(item.bytes for item in self.items)
-
-    def plus(self, *items: Item) -> Phase:
-        """The same moment with more alive in it; empty items are left out."""
-        return Phase(self.name, (*(item for item in items if item.bytes), *self.items))
-
-
-def worst_of(name: str, moments: Sequence[Sequence[Item]]) -> Phase:
-    """The phase at its worst moment."""
-    return max((Phase(name, tuple(moment)) for moment in moments), key=lambda phase: phase.bytes)
-
-
-def product(name: str, element: int, *factors: tuple[int, str]) -> Item:
-    """An item whose bytes are the product of its factors and the bytes an element; the formula is written from them."""
-    size, words = element, []
-    for count, what in factors:
-        size *= count
-        words.append(f"{count:,} {what}".strip())
-    return Item(name, " x ".join([*words, f"{element} bytes"]), size)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from xverse_v.errors import XverseError
-from xverse_v.weights.plan import InferenceOptions, Plan, plan_inference
+from xverse_v.weights.plan import InferenceOptions, plan_inference
+from xverse_v.weights.plan_table import Plan
 from xverse_v.weights.plan_training import TrainingOptions, plan_training
 from xverse_v.weights.shapes import ModelShape
 

@@ -14,22 +14,15 @@ from typing import Any
 
 from xverse_v.errors import error
 from xverse_v.model.tiling import MAX_TILES
-from xverse_v.weights.plan import Device, Plan, Stage, check_choice, check_context, views_of, weight_items
-from xverse_v.weights.plan_activations import (
-    Item,
-    Kernels,
-    Phase,
-    decoder_pass,
-    features_item,
-    product,
-    views_item,
-    vision_phase,
-    worst_of,
-)
+from xverse_v.weights.plan import check_choice, check_context, views_of, weight_items
+from xverse_v.weights.plan_activations import Kernels, decoder_pass, features_item, views_item, vision_phase
+from xverse_v.weights.plan_table import Device, Item, Phase, Plan, Stage, product, worst_of
 from xverse_v.weights.shapes import ELEMENT_BYTES, ModelShape
 
 MASTER_BYTES = 4
 """Weights that train, their gradients and each of AdamW's averages are float32."""
+
+ONE_GPU = Device("cuda")
 
 GATHERED_LAYERS = 2
 """Under `full` sharding one layer computes while the next is being gathered."""
@@ -54,7 +47,7 @@ class TrainingOptions:
     dropout: float = 0.05
     dtype: str = "bfloat16"
     max_tiles: int = MAX_TILES
-    device: Device = Device("cuda")
+    device: Device = ONE_GPU
 
     @property
     def rank(self) -> int:
