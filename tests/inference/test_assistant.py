@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import tiny_processor
 from tests.inference.small_model import noise, small_assistant, small_processor
 from xverse_v.errors import XverseError
 from xverse_v.inference.answer import Answer
@@ -47,6 +48,18 @@ def test_several_images_stand_in_order_before_the_question():
     assert whole["input_ids"][0].tolist() == list(prompt.token_ids)
     pixels = torch.cat([image.pixel_values() for image in prompt.images])
     assert torch.equal(whole["pixel_values"], pixels)
+
+
+@pytest.mark.parametrize("variant", ["nobos", "bos"])
+def test_a_prompt_equals_the_processors_own_for_both_tokenizers(variant):
+    processor = tiny_processor(variant)
+    image = noise(300, 448, 0)
+    prompt = PromptBuilder(processor).build([Message("user", "What is it?", (image,))])
+    whole = processor(images=[image], text="Human: <|image|>\nWhat is it?\nAssistant: ")
+    assert whole["input_ids"][0].tolist() == list(prompt.token_ids)
+    assert (prompt.token_ids[0] == 2) == (variant == "bos")
+    behind_image = len(prompt.token_ids) - prompt.token_ids[::-1].index(512)
+    assert [part.stop for part in prompt.parts] == [behind_image, len(prompt.token_ids)]
 
 
 def test_the_answer_equals_transformers_own_generate():

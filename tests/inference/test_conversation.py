@@ -1,6 +1,7 @@
 """Many turns: the prompt they make, what undo and retry do, what is kept when an answer is stopped."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_parts_end_at_images_and_at_turns():
     parts = builder.build(later).parts
     assert [part.kind for part in parts] == ["images", "turn", "turn", "rest"]
     assert parts[0].start == 0 and parts[-1].stop == len(builder.build(later).token_ids)
-    assert all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(parts))
     # What stands up to the end of a turn does not depend on what is said after it.
     longer = builder.build([*later, Message("assistant", "because"), Message("user", "a")])
     for before, after in zip(parts[:3], longer.parts, strict=False):
@@ -124,6 +125,27 @@ def test_a_turn_that_is_refused_changes_nothing():
         with pytest.raises(XverseError) as caught:
             chat.say(text, images)
         assert caught.value.code == code
+    assert len(chat.turns) == 1
+
+
+def test_a_retry_that_fails_keeps_the_old_answer(monkeypatch):
+    chat = small_assistant().chat(max_new_tokens=4)
+    old = chat.say("What is it?")
+    with pytest.raises(XverseError):
+        chat.retry(max_new_tokens=2000)
+    assert [turn.answer for turn in chat.turns] == [old]
+
+    def broken(*args):
+        raise RuntimeError("shapes differ")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xverse_v.inference.engine.decode", broken)
+        stream = chat.stream_retry()
+        next(stream)
+        with pytest.raises(RuntimeError):
+            next(stream)
+    assert [turn.answer for turn in chat.turns] == [old]
+    assert chat.retry().token_ids == old.token_ids
     assert len(chat.turns) == 1
 
 

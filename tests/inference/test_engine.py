@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from tests.inference.small_model import noise, small_assistant, small_model, smallest_margin
+from tests.inference.small_model import noise, small_assistant, small_config, small_model, smallest_margin
 from xverse_v.errors import XverseError
 from xverse_v.inference.assistant import Request
 from xverse_v.inference.engine import Engine
@@ -190,7 +190,7 @@ def test_one_cancelled_row_leaves_the_others_alone():
     assistant = small_assistant()
     settings = SamplingSettings(max_new_tokens=12)
     expected = [assistant.batch([Request(q, settings=settings)])[0].token_ids for q in QUESTIONS[:3]]
-    generations = [assistant._generation(Request(q, settings=settings), fixed_length=True) for q in QUESTIONS[:3]]
+    generations = [assistant.generation(Request(q, settings=settings)) for q in QUESTIONS[:3]]
     for generation, _ in assistant.engine.run(generations, 3):
         if generation is generations[1] and len(generation.token_ids) == 4:
             generation.job.cancel.set()
@@ -262,13 +262,50 @@ def test_kept_prefixes_give_way_when_memory_runs_out(monkeypatch):
     assert again.receipt.cached_tokens == 0
 
 
-def test_another_runtime_error_stays_what_it_is(monkeypatch):
+def test_another_runtime_error_stays_what_it_is_and_is_not_tried_again(monkeypatch):
+    assistant, calls = small_assistant(), []
+    assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=1)
+
     def broken(*args):
+        calls.append(args)
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr("xverse_v.inference.engine.prefill", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        small_assistant().ask("What is it?")
+        assistant.ask("What is it?")
+    assert len(calls) == 1
+    assert assistant.cache_stats()["prefix"].entries == 1
+
+
+def test_a_decode_step_that_ran_out_of_memory_is_done_again_without_the_caches(monkeypatch):
+    from xverse_v.inference import engine
+
+    expected = small_assistant().ask(noise(60, 60, 0), "What is it?", max_new_tokens=9)
+    assistant, original, calls = small_assistant(), engine.decode, []
+
+    def fails_late(*args):
+        calls.append(args)
+        logits = original(*args)
+        if len(calls) == 4:
+            args[1]._window.lengths[0] -= 1  # the step failed: its tokens were never counted
+            out_of_memory()
+        return logits
+
+    monkeypatch.setattr(engine, "decode", fails_late)
+    answer = assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=9)
+    assert answer.token_ids == expected.token_ids
+    assert assistant.cache_stats()["prefix"].entries == 0
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_uneven_batches_under_each_attention(attention):
+    model = XverseVForConditionalGeneration._from_config(small_config(), attn_implementation=attention)
+    model.load_state_dict(small_model().state_dict())
+    model.generation_config.eos_token_id = 3
+    requests = [Request(q, settings=SamplingSettings(max_new_tokens=8)) for q in QUESTIONS]
+    answers = small_assistant(model).batch(requests, batch_size=5)
+    assert answers[0].receipt.attention == attention
+    assert [a.token_ids for a in answers] == [a.token_ids for a in small_assistant().batch(requests, batch_size=1)]
 
 
 def test_dropout_never_runs():

@@ -1,7 +1,7 @@
 """Twelve ways a checkpoint is broken, each met by every command that can see it, each with its own code and text.
 
-The table says, for parts before a conversion and for a finished folder, how to break it and what convert, inspect, load and verify
-must say. A renamed folder is the one that must keep working (test_conversion.py).
+The table says, for parts before a conversion and for a finished folder, how to break it and what convert, inspect,
+load and verify must say. A renamed folder is the one that must keep working (test_conversion.py).
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class BrokenParts:
 
 BROKEN_PARTS = {
     "missing tensor": BrokenParts(
-        "E301", "missing_tensors", lambda p: change_pickle(shard(p.llm, 1), lambda s: s.pop(Q_PROJ)), "layers.1.self_attn.q"
+        "E301",
+        "missing_tensors",
+        lambda p: change_pickle(shard(p.llm, 1), lambda s: s.pop(Q_PROJ)),
+        "layers.1.self_attn.q",
     ),
     "renamed tensor": BrokenParts(
         "E301",
@@ -80,10 +83,16 @@ BROKEN_PARTS = {
         "model.odd",
     ),
     "missing projector": BrokenParts(
-        "E301", "missing_tensors", lambda p: change_pickle(p.adapters, lambda s: s.pop("llama_proj.2.bias")), "linear_2.bias"
+        "E301",
+        "missing_tensors",
+        lambda p: change_pickle(p.adapters, lambda s: s.pop("llama_proj.2.bias")),
+        "linear_2.bias",
     ),
     "half a norm": BrokenParts(
-        "E301", "missing_tensors", lambda p: change_pickle(p.adapters, lambda s: s.pop("ln_vision.bias")), "layer_norm.bias"
+        "E301",
+        "missing_tensors",
+        lambda p: change_pickle(p.adapters, lambda s: s.pop("ln_vision.bias")),
+        "layer_norm.bias",
     ),
     "half of a LoRA": BrokenParts(
         "E301",
@@ -104,9 +113,14 @@ BROKEN_PARTS = {
         "E302", "tokenizer_mismatch", lambda p: change_json(p.llm / "tokenizer.json", one_more_id), "601"
     ),
     "other special ids": BrokenParts(
-        "E302", "tokenizer_mismatch", lambda p: change_json(p.llm / "config.json", lambda c: c.update(eos_token_id=2)), "3"
+        "E302",
+        "tokenizer_mismatch",
+        lambda p: change_json(p.llm / "config.json", lambda c: c.update(eos_token_id=2)),
+        "3",
     ),
-    "truncated pickle": BrokenParts("E306", "truncated_file", lambda p: shrink(shard(p.llm, 2), 200_000), "200000 bytes"),
+    "truncated pickle": BrokenParts(
+        "E306", "truncated_file", lambda p: shrink(shard(p.llm, 2), 200_000), "200000 bytes"
+    ),
     "extra keys": BrokenParts(
         "E304",
         "unexpected_tensors",
@@ -121,10 +135,14 @@ BROKEN_PARTS = {
     ),
     "NaN": BrokenParts("E307", "not_finite", lambda p: change_pickle(shard(p.llm, 1), put_nan(Q_PROJ)), "1 values"),
     "NaN in LoRA": BrokenParts(
-        "E307", "not_finite", lambda p: change_pickle(p.adapters, lambda s: next(s[n] for n in s if "lora_A" in n).fill_(float("nan"))),
+        "E307",
+        "not_finite",
+        lambda p: change_pickle(p.adapters, lambda s: next(s[n] for n in s if "lora_A" in n).fill_(float("nan"))),
         "NaN",
-    ),  # fmt: skip
-    "no LoRA": BrokenParts("E308", "lora_matches_nothing", lambda p: change_pickle(p.adapters, drop_lora), "0 LoRA tensors"),
+    ),
+    "no LoRA": BrokenParts(
+        "E308", "lora_matches_nothing", lambda p: change_pickle(p.adapters, drop_lora), "0 LoRA tensors"
+    ),
     "renamed LoRA": BrokenParts(
         "E308", "lora_matches_nothing", lambda p: change_pickle(p.adapters, rename_lora), "42 LoRA tensors, of which 0"
     ),
@@ -132,7 +150,8 @@ BROKEN_PARTS = {
         "E308",
         "lora_matches_nothing",
         lambda p: change_pickle(
-            p.adapters, lambda s: s.update({n.replace("layers.2", "layers.7"): s[n] for n in list(s) if "layers.2" in n})
+            p.adapters,
+            lambda s: s.update({n.replace("layers.2", "layers.7"): s[n] for n in list(s) if "layers.2" in n}),
         ),
         "56 LoRA tensors, of which 42",
     ),
@@ -140,7 +159,8 @@ BROKEN_PARTS = {
         "E312",
         "duplicate_tensor",
         lambda p: change_pickle(
-            p.adapters, lambda s: s.update({n.replace(".weight", ".default.weight"): s[n] for n in list(s) if "lora_" in n})
+            p.adapters,
+            lambda s: s.update({n.replace(".weight", ".default.weight"): s[n] for n in list(s) if "lora_" in n}),
         ),
         "default",
     ),
@@ -151,7 +171,10 @@ BROKEN_PARTS = {
         "int8",
     ),
     "another model": BrokenParts(
-        "E311", "config_unsupported", lambda p: change_json(p.llm / "config.json", lambda c: c.update(model_type="qwen2")), "qwen2"
+        "E311",
+        "config_unsupported",
+        lambda p: change_json(p.llm / "config.json", lambda c: c.update(model_type="qwen2")),
+        "qwen2",
     ),
     "a tied head": BrokenParts(
         "E311",
@@ -167,7 +190,10 @@ BROKEN_PARTS = {
         "E343", "not_a_weight_file", lambda p: p.adapters.write_bytes(b"<!doctype html><title>404</title>"), "3c 21"
     ),
     "a large-file pointer": BrokenParts(
-        "E306", "truncated_file", lambda p: p.adapters.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS"
+        "E306",
+        "truncated_file",
+        lambda p: p.adapters.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+        "Git LFS",
     ),
     "torch's format before 1.6": BrokenParts(
         "E342",
@@ -175,7 +201,7 @@ BROKEN_PARTS = {
         lambda p: torch.save({"a": torch.zeros(1)}, p.adapters, _use_new_zipfile_serialization=False),
         "1.6",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BROKEN_PARTS)
@@ -247,14 +273,18 @@ class BrokenFolder:
 
 BROKEN_FOLDERS = {
     "missing tensor": BrokenFolder("E301", lambda f: change_safetensors(f, lambda s: s.pop(OUR_Q_PROJ))),
-    "wrong shape": BrokenFolder("E303", lambda f: change_safetensors(f, lambda s: s.update({OUR_Q_PROJ: torch.zeros(96, 95)}))),
+    "wrong shape": BrokenFolder(
+        "E303", lambda f: change_safetensors(f, lambda s: s.update({OUR_Q_PROJ: torch.zeros(96, 95)}))
+    ),
     "mixed dtypes": BrokenFolder("E305", lambda f: change_safetensors(f, cast_one)),
     "swapped tokenizer": BrokenFolder("E302", lambda f: change_tokenizer(f, one_more_id)),
     "swapped tokenizer of the same size": BrokenFolder(
         "E302", lambda f: change_tokenizer(f, swap_two_words), load=False, inspect=False
     ),
     "truncated file": BrokenFolder("E306", lambda f: shrink(f / "model.safetensors", 500_000)),
-    "extra keys": BrokenFolder("E304", lambda f: change_safetensors(f, lambda s: s.update({"model.extra": torch.zeros(2)}))),
+    "extra keys": BrokenFolder(
+        "E304", lambda f: change_safetensors(f, lambda s: s.update({"model.extra": torch.zeros(2)}))
+    ),
     "pickle with code": BrokenFolder("E341", lambda f: pickled_weights(f, Marker(f.parent / "ran"))),
     "pickle without code": BrokenFolder("E319", lambda f: pickled_weights(f, torch.zeros(1))),
     "NaN": BrokenFolder("E307", lambda f: change_safetensors(f, put_nan(OUR_Q_PROJ)), load=False, inspect=False),
@@ -269,11 +299,15 @@ BROKEN_FOLDERS = {
     "a file removed": BrokenFolder("E309", lambda f: (f / "generation_profiles.json").unlink()),
     "LoRA that matches nothing": BrokenFolder(
         "E308",
-        lambda f: change_adapter(f, lambda s: s.update({n.replace("language_model", "decoder"): s.pop(n) for n in list(s)})),
+        lambda f: change_adapter(
+            f, lambda s: s.update({n.replace("language_model", "decoder"): s.pop(n) for n in list(s)})
+        ),
         adapter=True,
     ),
-    "LoRA not complete": BrokenFolder("E301", lambda f: change_adapter(f, lambda s: s.pop(next(iter(s)))), adapter=True),
-}  # fmt: skip
+    "LoRA not complete": BrokenFolder(
+        "E301", lambda f: change_adapter(f, lambda s: s.pop(next(iter(s)))), adapter=True
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BROKEN_FOLDERS)
@@ -323,7 +357,8 @@ def test_every_text_of_this_room_is_complete_in_both_languages():
             texts = entry[language]
             assert set(texts) == {"fact", "cause", "next"} and all(texts.values()), code
         placeholders = [
-            {part.split("}")[0] for part in " ".join(entry[language].values()).split("{")[1:]} for language in ("en", "zh")
+            {part.split("}")[0] for part in " ".join(entry[language].values()).split("{")[1:]}
+            for language in ("en", "zh")
         ]
         assert placeholders[0] == placeholders[1], code
     assert len({entry["name"] for entry in entries.values()}) == len(entries)

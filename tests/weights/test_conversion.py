@@ -1,4 +1,5 @@
-"""Conversion: the numbers are the release's, every key is accounted for, and a half-finished folder cannot look finished."""
+"""Conversion: the numbers are the release's, every key is accounted for, and a half-finished folder cannot look
+finished."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def logits_of(model, folder: Path, row: int = 0) -> torch.Tensor:
     case = CASES[row]
     processor = AutoProcessor.from_pretrained(folder)
     inputs = processor(
-        images=golden_image(case["image"]), text=f"Human: <|image|>\n{case['question']}\nAssistant: ", return_tensors="pt"
+        images=golden_image(case["image"]),
+        text=f"Human: <|image|>\n{case['question']}\nAssistant: ",
+        return_tensors="pt",
     )
     return model(**inputs, logits_to_keep=1).logits[0, -1, :512]
 
@@ -285,11 +288,15 @@ def refused(parts: Parts, out: Path) -> XverseError:
 
 
 def test_a_wrong_scale_is_caught(monkeypatch, tmp_path):
-    monkeypatch.setattr(converting, "merged_blocks", lambda w, a, b, s, dtype: lora.merged_blocks(w, a, b, 0.9 * s, dtype))
+    monkeypatch.setattr(
+        converting, "merged_blocks", lambda w, a, b, s, dtype: lora.merged_blocks(w, a, b, 0.9 * s, dtype)
+    )
     assert refused(golden_parts(), tmp_path / "out").code == "E310"
 
 
-@pytest.mark.parametrize("pair", [("gate_proj", "up_proj"), ("q_proj", "k_proj"), ("input_layernorm", "post_attention_layernorm")])
+@pytest.mark.parametrize(
+    "pair", [("gate_proj", "up_proj"), ("q_proj", "k_proj"), ("input_layernorm", "post_attention_layernorm")]
+)
 def test_swapped_keys_are_caught(pair, monkeypatch, tmp_path):
     """Same shapes, so nothing but the numbers can tell."""
     real = intake.decoder_target
@@ -310,7 +317,10 @@ def test_a_kept_layer_too_many_is_caught_by_the_logits_alone(monkeypatch, tmp_pa
     real = intake.clip_target
 
     def shifted(name, layers):
-        return real(name.replace("layers.2.", "layers.9.").replace("layers.3.", "layers.2.").replace("layers.9.", "layers.3."), layers)
+        return real(
+            name.replace("layers.2.", "layers.9.").replace("layers.3.", "layers.2.").replace("layers.9.", "layers.3."),
+            layers,
+        )
 
     monkeypatch.setattr(intake, "clip_target", shifted)
     assert refused(golden_parts(), tmp_path / "out").code == "E310"

@@ -21,9 +21,9 @@ from xverse_v.errors import XverseError, error
 FIELDS = ("id", "image", "images", "question", "system")
 # Settings hold for a whole output file; in a line they would be ignored in silence, so they are refused.
 SETTINGS = frozenset(
-    ("model", "dtype", "device", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop", "logprobs")
-    + ("max_new_tokens", "max_tiles", "detail")
+    {"model", "dtype", "device", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"}
 )
+SETTINGS |= {"logprobs", "max_new_tokens", "max_tiles", "detail"}
 KEPT_PROBLEMS = 1000  # bad lines listed by number; beyond it they are only counted
 
 _REASONS = {

@@ -52,7 +52,7 @@ def ask(
     content: Annotated[
         list[str],
         typer.Argument(
-            metavar='[IMAGE]... "QUESTION"',
+            metavar="IMAGE|QUESTION",
             help="Image files, then the question. - reads an image from standard input; no image asks text only.",
             show_default=False,
         ),
@@ -119,12 +119,12 @@ def ask(
 
 
 def _split(content: list[str]) -> tuple[list[str | bytes], str]:
-    """Images and question. Raises E103 without a question, E803 and E802 for a wrong "-"."""
+    """Images and question. Raises E103 without a question, E804 and E803 for a wrong "-"."""
     *images, question = content
     if question == STDIN or _is_file(question):
         raise error("E103", images=len(content), last=question)
     if images.count(STDIN) > 1:
-        raise error("E803", count=images.count(STDIN))
+        raise error("E804", count=images.count(STDIN))
     return [read_stdin_image() if image == STDIN else image for image in images], question
 
 
@@ -136,7 +136,7 @@ def _is_file(text: str) -> bool:
 
 
 def follow(stream: AnswerStream | TurnStream, *, live: bool) -> Answer:
-    """The answer, printed while it is made if `live`. The first Ctrl-C ends it and keeps its text, a second one raises."""
+    """The answer, printed while it is made if `live`. The first Ctrl-C ends it and keeps its text, a second raises."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

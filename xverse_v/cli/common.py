@@ -65,28 +65,34 @@ Detail = Annotated[
     Literal["low", "auto", "high"],
     typer.Option(
         "--detail",
-        help="low: the global view alone, as --max-tiles 1. auto and high: as many tiles as the model and --max-tiles allow.",
+        help="low: the global view alone, as --max-tiles 1. auto, high: as many tiles as --max-tiles allows.",
         rich_help_panel=_IMAGES,
     ),
 ]
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(
-        "--max-new-tokens", metavar="N", help="Longest answer, in tokens. It is said when one ends there.",
+        "--max-new-tokens",
+        metavar="N",
+        help="Longest answer, in tokens. It is said when one ends there.",
         rich_help_panel=_SAMPLING,
     ),
 ]
 Temperature = Annotated[
     float | None,
     typer.Option(
-        "--temperature", metavar="T", help="0: always the likeliest token. Above: draw, more freely the higher.",
+        "--temperature",
+        metavar="T",
+        help="0: always the likeliest token. Above: draw, more freely the higher.",
         rich_help_panel=_SAMPLING,
     ),
 ]
 TopP = Annotated[
     float | None,
     typer.Option(
-        "--top-p", metavar="P", help="Draw from the likeliest tokens that sum to this probability.",
+        "--top-p",
+        metavar="P",
+        help="Draw from the likeliest tokens that sum to this probability.",
         rich_help_panel=_SAMPLING,
     ),
 ]
@@ -99,28 +105,36 @@ TopK = Annotated[
 RepetitionPenalty = Annotated[
     float | None,
     typer.Option(
-        "--repetition-penalty", metavar="R", help="Above 1: make tokens the answer has already rarer.",
+        "--repetition-penalty",
+        metavar="R",
+        help="Above 1: make tokens the answer has already rarer.",
         rich_help_panel=_SAMPLING,
     ),
 ]
 Seed = Annotated[
     int | None,
     typer.Option(
-        "--seed", metavar="N", help="Same seed, same draws. Without a temperature it changes nothing.",
+        "--seed",
+        metavar="N",
+        help="Same seed, same draws. Without a temperature it changes nothing.",
         rich_help_panel=_SAMPLING,
     ),
 ]
 Stop = Annotated[
     list[str] | None,
     typer.Option(
-        "--stop", metavar="TEXT", help="End the answer before this text; may be given again.",
+        "--stop",
+        metavar="TEXT",
+        help="End the answer before this text; may be given again.",
         rich_help_panel=_SAMPLING,
     ),
 ]
 Logprobs = Annotated[
     int | None,
     typer.Option(
-        "--logprobs", metavar="N", help="Also tell each token's log-probability and the N likeliest in its place.",
+        "--logprobs",
+        metavar="N",
+        help="Also tell each token's log-probability and the N likeliest in its place.",
         rich_help_panel=_SAMPLING,
     ),
 ]
@@ -167,14 +181,14 @@ def load_assistant(model: str, device: str | None, dtype: str | None) -> Assista
 
 
 def read_stdin_image() -> bytes:
-    """The bytes piped in for the image "-", at most one more than an image may have. Raises E802 when there are none."""
+    """The bytes piped in for the image "-", at most one more than an image may have. Raises E803 without any."""
     if sys.stdin.isatty():
-        raise error("E802", state="is a terminal", state_zh="是终端")
+        raise error("E803", state="is a terminal", state_zh="是终端")
     from xverse_v.media import DEFAULT_LIMITS
 
     data = sys.stdin.buffer.read(DEFAULT_LIMITS.max_bytes + 1)
     if not data:
-        raise error("E802", state="is empty", state_zh="为空")
+        raise error("E803", state="is empty", state_zh="为空")
     return data
 
 

@@ -101,9 +101,8 @@ def _print(report: ConversionReport) -> None:
     for reason, count in report.dropped.items():
         show(f"  dropped {count}: {reason}")
     kept = "kept in adapter/" if lora["kept"] else "merged in float32"
-    show(
-        f"LoRA on {lora['linears']} linears: rank {lora['rank']}, alpha {lora['alpha']:g}, {lora['names']} names, {kept}"
-    )
+    numbers = f"rank {lora['rank']}, alpha {lora['alpha']:g}, {lora['names']} names"
+    show(f"LoRA on {lora['linears']} linears: {numbers}, {kept}")
     show(f"tile grid: {report.orientation}")
     if report.ignored_fields:
         show(f"fields of the chat folder's config.json without a meaning here: {', '.join(report.ignored_fields)}")

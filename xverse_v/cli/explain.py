@@ -49,18 +49,20 @@ def _document(code: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find(asked: str) -> str:
-    """E301, e301, 301 or missing_tensors. Raises E804 with the nearest code or name."""
+    """E301, e301, 301 or missing_tensors. Raises E805 with the nearest code or name."""
     entries = catalogue()
     names = {entry["name"]: code for code, entry in entries.items()}
     wanted = asked.strip()
     for code in (wanted.upper(), f"E{wanted}", names.get(wanted.lower(), "")):
         if code in entries:
             return code
-    near = difflib.get_close_matches(wanted.upper(), entries, n=1) or difflib.get_close_matches(wanted.lower(), names, n=1)
+    near = difflib.get_close_matches(wanted.upper(), entries, n=1) or difflib.get_close_matches(
+        wanted.lower(), names, n=1
+    )
     raise error(
-        "E804",
+        "E805",
         asked=asked,
         count=len(entries),
-        suggestion=f"; did you mean {near[0]}?" if near else "",
-        suggestion_zh=f"；您是否想找 {near[0]}？" if near else "",
+        suggestion=f"; did you mean {near[0]}?" if near else ".",
+        suggestion_zh=f"；您是否想找 {near[0]}？" if near else "。",
     )

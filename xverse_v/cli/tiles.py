@@ -14,7 +14,7 @@ import typer
 
 from xverse_v.errors import Language, error, user_language
 
-from .common import Json, Model, note, show, show_json
+from .common import Json, MaxTiles, Model, note, read_stdin_image, show, show_json
 
 if TYPE_CHECKING:
     from xverse_v.inspector import TileReport
@@ -31,10 +31,7 @@ def tiles(
         Grid | None,
         typer.Option("--grid", help="How tiles lie: release (transposed) or upright. Default: the model's own."),
     ] = None,
-    max_tiles: Annotated[
-        int | None,
-        typer.Option("--max-tiles", metavar="N", help="Most tiles; 1 leaves the global view. Default: the model's."),
-    ] = None,
+    max_tiles: MaxTiles = None,
     question: Annotated[
         str | None, typer.Option("--question", metavar="TEXT", help="Put a question behind the image, as ask does.")
     ] = None,
@@ -58,7 +55,7 @@ def tiles(
 
     language = user_language()
     processor, context = _processor(model, grid, max_tiles)
-    opened = open_image(_stdin() if image == "-" else image)
+    opened = open_image(read_stdin_image() if image == "-" else image)
     inspection = inspect_tiles(opened, processor, question=question, max_tiles=max_tiles, context=context)
     if png:
         _write(png, lambda: contact_sheet(inspection).save(png, "PNG"))
@@ -100,14 +97,6 @@ def _processor(model: str, grid: Grid | None, max_tiles: int | None) -> tuple[Xv
     return processor, XverseVConfig.from_pretrained(folder).text_config.max_position_embeddings
 
 
-def _stdin() -> bytes:
-    from xverse_v.media import DEFAULT_LIMITS
-
-    if sys.stdin.isatty():
-        raise error("E803", state="is a terminal", state_zh="是终端")
-    return sys.stdin.buffer.read(DEFAULT_LIMITS.max_bytes + 1)
-
-
 def _refuse_input(image: str, outputs: tuple[Path | None, ...]) -> None:
     for path in outputs:
         if path and path.exists() and Path(image).exists() and path.samefile(image):
@@ -129,24 +118,24 @@ def _print(report: TileReport, language: Language) -> None:
     from rich.text import Text
 
     from xverse_v.inspector.notes import percent
-    from xverse_v.inspector.words import header_cells, label, view_corners, view_name, view_span
+    from xverse_v.inspector.words import header_cells, label, view_name
 
     facts = Table.grid(padding=(0, 2))
     for cell in header_cells(report, language):
         facts.add_row(cell.name, cell.value, cell.remark)
     facts.add_row(label("prompt_tokens", language), f"{report.prompt_tokens:,}")
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # narrow enough for 80 columns
     for name in ("view", "source", "stretch", "aspect_short", "source_pixels_short", "detail_short", "tokens"):
         table.add_column(label(name, language))
     for view in report.views:
         table.add_row(
             f"{view.index} {view_name(view, language)}",
-            view_corners(view, language),
-            f"x{view.stretch_x:.3g}, x{view.stretch_y:.3g}",
+            f"{view.left:.0f},{view.top:.0f}-{view.right:.0f},{view.bottom:.0f}",
+            f"x{view.stretch_x:.3g} x{view.stretch_y:.3g}",
             f"{view.aspect_error:.3g}",
-            f"{view.source_pixels:.3g} : 1",
+            f"{view.source_pixels:.3g}:1",
             percent(view.detail_kept),
-            view_span(view, language),
+            f"{view.token_start}-{view.token_end - 1}",
         )
     remarks = Table.grid(padding=(0, 1))
     for remark in report.notes:

@@ -167,7 +167,7 @@ class Assistant:
         def admitted() -> Iterator[Generation]:
             for index, request in enumerate(requests):
                 try:
-                    generation = self._generation(request, fixed_length=request.settings is not None)
+                    generation = self.generation(request, fixed_length=request.settings is not None)
                 except XverseError as problem:
                     refused.append((index, problem))
                     continue
@@ -225,9 +225,9 @@ class Assistant:
         """As `stream`, for a request with a history. ``fixed_length`` False lets ``max_new_tokens`` shrink to what
         fits.
         """
-        return AnswerStream(self.engine, self._generation(request, fixed_length=fixed_length))
+        return AnswerStream(self.engine, self.generation(request, fixed_length=fixed_length))
 
-    def _generation(self, request: Request, *, fixed_length: bool) -> Generation:
+    def generation(self, request: Request, *, fixed_length: bool = True) -> Generation:
         """Prompt and settings of one request. ``fixed_length``: the caller chose ``max_new_tokens``, so it must fit."""
         if request.reuse not in ("off", "images", "turns"):
             raise error("E101", name="reuse", got=repr(request.reuse), expected="off, images or turns")

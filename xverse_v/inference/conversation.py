@@ -11,18 +11,17 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
 
 from xverse_v.errors import error
-from xverse_v.media import ImageSource
 
 from .answer import Answer, Chunk, Reuse
 from .assistant import AnswerStream, Assistant, Detail, Request, tile_limit
-from .prompt import Message, PreparedImage
+from .prompt import ImageInput, Message, PreparedImage
 from .sampling import SamplingOptions, SamplingSettings, with_options
 
 FORMAT = 1
@@ -40,21 +39,27 @@ class Turn:
 class TurnStream(Iterator[Chunk]):
     """Chunks of one turn's answer. The turn joins the conversation when the answer ends, is cancelled or is closed.
 
-    If computing fails, the conversation stays as it was.
+    It takes the place ``place`` among the turns, so a retry replaces the old one only now. If computing fails, the
+    conversation stays as it was.
     """
 
-    def __init__(self, conversation: Conversation, text: str, images: tuple[PreparedImage, ...], stream: AnswerStream):
-        self._conversation, self._text, self._images = conversation, text, images
+    def __init__(
+        self,
+        conversation: Conversation,
+        place: int,
+        text: str,
+        images: tuple[PreparedImage, ...],
+        stream: AnswerStream,
+    ) -> None:
+        self._conversation, self._place = conversation, place
+        self._text, self._images = text, images
         self._stream = stream
         self._turn: Turn | None = None
 
     def __next__(self) -> Chunk:
         try:
             return next(self._stream)
-        except StopIteration:
-            self._finish()
-            raise
-        except KeyboardInterrupt:
+        except (StopIteration, KeyboardInterrupt):
             self._finish()
             raise
 
@@ -86,7 +91,7 @@ class TurnStream(Iterator[Chunk]):
         if self._turn is None:
             self._stream.close()
             self._turn = Turn(self._text, self._images, self._stream.answer)
-            self._conversation.turns.append(self._turn)
+            self._conversation.turns[self._place :] = [self._turn]
         return self._turn
 
 
@@ -111,14 +116,14 @@ class Conversation:
         self._reuse = reuse
         self._fixed_length = fixed_length
 
-    def say(self, text: str, images: tuple[ImageSource, ...] = (), **options: Unpack[SamplingOptions]) -> Answer:
+    def say(self, text: str, images: tuple[ImageInput, ...] = (), **options: Unpack[SamplingOptions]) -> Answer:
         """Say something, with new images or none, and wait for the answer. Raises E120 when the context is full."""
         return self.stream(text, images, **options).answer
 
-    def stream(self, text: str, images: tuple[ImageSource, ...] = (), **options: Unpack[SamplingOptions]) -> TurnStream:
+    def stream(self, text: str, images: tuple[ImageInput, ...] = (), **options: Unpack[SamplingOptions]) -> TurnStream:
         """As `say`, chunk by chunk."""
         prepared = tuple(self._assistant.prompts.prepare(image, self._max_tiles) for image in images)
-        return self._stream(text, prepared, with_options(self.settings, options), options)
+        return self._stream(len(self.turns), text, prepared, with_options(self.settings, options), options)
 
     def retry(self, **options: Unpack[SamplingOptions]) -> Answer:
         """Answer the last turn again, in place of the old answer. See `stream_retry`."""
@@ -129,11 +134,13 @@ class Conversation:
 
         Greedy decoding gives the same answer again. Raises E110 if there is no turn.
         """
-        last = self.undo()
+        if not self.turns:
+            raise error("E110")
+        last = self.turns[-1]
         settings = with_options(self.settings, options)
         if not settings.greedy and "seed" not in options:
             settings = replace(settings, seed=last.answer.receipt.seed + 1)
-        return self._stream(last.text, last.images, settings, options)
+        return self._stream(len(self.turns) - 1, last.text, last.images, settings, options)
 
     def undo(self) -> Turn:
         """Take the last turn back and return it. Raises E110 if there is none."""
@@ -149,7 +156,7 @@ class Conversation:
     def messages(self) -> list[Message]:
         """System text, questions and answers in the order they were said."""
         first = [] if self.system is None else [Message("system", self.system)]
-        return first + list(self._history())
+        return first + list(self._history(self.turns))
 
     def save(self, path: str | Path) -> Path:
         """Write the conversation as JSON: texts, images, finish reasons and receipts. The file is whole or not there.
@@ -174,25 +181,30 @@ class Conversation:
         beside.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         return beside.replace(target)
 
-    def _history(self) -> Iterator[Message]:
-        for turn in self.turns:
+    def _history(self, turns: Sequence[Turn]) -> Iterator[Message]:
+        for turn in turns:
             yield Message("user", turn.text, turn.images)
             yield Message("assistant", turn.answer.text)
 
     def _stream(
-        self, text: str, images: tuple[PreparedImage, ...], settings: SamplingSettings, options: SamplingOptions
+        self,
+        place: int,
+        text: str,
+        images: tuple[PreparedImage, ...],
+        settings: SamplingSettings,
+        options: SamplingOptions,
     ) -> TurnStream:
         request = Request(
             question=text,
             images=images,
             system=self.system,
-            history=tuple(self._history()),
+            history=tuple(self._history(self.turns[:place])),
             max_tiles=self._max_tiles,
             settings=settings,
             reuse=self._reuse,
         )
         fixed = self._fixed_length or "max_new_tokens" in options
-        return TurnStream(self, text, images, self._assistant.stream_request(request, fixed_length=fixed))
+        return TurnStream(self, place, text, images, self._assistant.stream_request(request, fixed_length=fixed))
 
 
 def _image_as_dict(image: PreparedImage) -> dict[str, Any]:

@@ -11,9 +11,9 @@ Shapes: B rows, S tokens of a part, N vocabulary, V views, P patches a view, D d
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from .generation import Generation, Job, Phase
 from .kv import RowCache
 from .prompt import Part, PreparedImage
 from .sampling import choose
+
+T = TypeVar("T")
 
 _EXPECTED_ANSWER = 256  # columns reserved ahead for an answer; longer ones let the cache grow
 _OUT_OF_HOST_MEMORY = ("can't allocate memory", "not enough memory")
@@ -163,27 +165,36 @@ class Engine:
     def _step(self, cache: RowCache, active: list[Generation]) -> list[Chunk]:
         """One decode step of every active row."""
         tokens = torch.tensor([generation.token_ids[-1] for generation in active], device=self.model.device)
-        try:
-            logits = decode(self.model, cache, tokens)
-        except RuntimeError as reason:
-            raise self._memory_error(reason, active, "decode") from reason
+        logits = self._attempt(lambda: decode(self.model, cache, tokens), active, "decode")
         return self._accept(active, logits)
 
     def _start(self, cache: RowCache, row: int, generation: Generation) -> Chunk:
         """Prefill one row and take its first token."""
-        try:
-            logits = self._prefill(cache, row, generation)
-        except RuntimeError as reason:
-            problem = self._memory_error(reason, [generation], "prefill")
-            cache.empty(row)
-            if not self.prefix_cache.clear() + self.feature_cache.clear():
-                raise problem from reason
-            # What is only kept in case it serves again gives way to what is asked for now.
-            try:
-                logits = self._prefill(cache, row, generation)
-            except RuntimeError as again:
-                raise self._memory_error(again, [generation], "prefill") from again
+        logits = self._attempt(lambda: self._prefill(cache, row, generation), [generation], "prefill")
         return generation.cancel() if logits is None else self._accept([generation], logits[None])[0]
+
+    def _attempt(self, work: Callable[[], T], active: list[Generation], phase: Literal["prefill", "decode"]) -> T:
+        """Do ``work``; if memory runs out, once more without the caches. It may be done twice: it writes the same
+        places.
+
+        What is only kept in case it serves again gives way to what is asked for now. Raises E130 if that is not enough.
+        """
+        try:
+            return work()
+        except RuntimeError as reason:
+            if not _is_memory_error(reason):
+                raise
+            if not self.prefix_cache.clear() + self.feature_cache.clear():
+                raise self._memory_error(active, phase) from reason
+        # Outside the handler, because a live traceback would keep the failed step's tensors.
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return work()
+        except RuntimeError as reason:
+            if not _is_memory_error(reason):
+                raise
+            raise self._memory_error(active, phase) from reason
 
     def _accept(self, active: list[Generation], logits: Tensor) -> list[Chunk]:
         """Choose a token for each row of float32[B, N] and hand it over. Raises E131 for logits that are not
@@ -275,12 +286,7 @@ class Engine:
             torch.cuda.synchronize(self.model.device)
         generation.spent(phase, (time.perf_counter() - began) * 1000)
 
-    def _memory_error(
-        self, reason: RuntimeError, active: list[Generation], phase: Literal["prefill", "decode"]
-    ) -> XverseError | RuntimeError:
-        """E130 with numbers if ``reason`` says that memory ran out; any other error as it is."""
-        if not (isinstance(reason, torch.OutOfMemoryError) or any(text in str(reason) for text in _OUT_OF_HOST_MEMORY)):
-            return reason
+    def _memory_error(self, active: list[Generation], phase: str) -> XverseError:
         tokens = sum(len(g.job.prompt.token_ids) + len(g.token_ids) for g in active)
         return error(
             "E130",
@@ -291,6 +297,10 @@ class Engine:
             kv_mib=round(tokens * self.kv_bytes_per_token / 2**20),
             image_tokens=sum(i.grid.views * g.job.prompt.patches_per_view for g in active for i in g.job.prompt.images),
         )
+
+
+def _is_memory_error(reason: RuntimeError) -> bool:
+    return isinstance(reason, torch.OutOfMemoryError) or any(text in str(reason) for text in _OUT_OF_HOST_MEMORY)
 
 
 def _stop_ids(model: XverseVForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

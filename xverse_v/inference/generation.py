@@ -22,7 +22,6 @@ from .prompt import Prompt
 from .sampling import SamplingSettings, new_generator, token_logprobs
 from .stopping import TextStream
 
-
 Phase = Literal["images", "vision", "prefill"]
 
 

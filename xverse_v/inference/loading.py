@@ -18,6 +18,7 @@ import torch
 from xverse_v.errors import error
 from xverse_v.media import DEFAULT_LIMITS, MediaLimits
 from xverse_v.model import XverseVForConditionalGeneration, XverseVProcessor
+from xverse_v.model.tiling import Grid
 from xverse_v.weights.load import load_model, weights_id
 
 from .answer import Conditions
@@ -29,6 +30,7 @@ from .sampling import SamplingSettings
 
 NANO = "nano"
 PROFILES_FILE = "generation_profiles.json"
+_TEXT_BESIDE_AN_IMAGE = 512  # tokens of text that the default prefix cache has room for beside one image
 _SAMPLING_KEYS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
 
 
@@ -97,7 +99,9 @@ def assemble(
     )
     engine = Engine(network, processor.tokenizer, conditions, PrefixCache(0), FeatureCache(feature_cache_bytes))
     if cache_bytes is None:
-        cache_bytes = max(DEFAULT_PREFIX_BYTES, engine.max_context * engine.kv_bytes_per_token)
+        views = Grid(1, processor.image_processor.max_tiles).views
+        tokens = min(engine.max_context, views * processor.patches_per_view + _TEXT_BESIDE_AN_IMAGE)
+        cache_bytes = max(DEFAULT_PREFIX_BYTES, tokens * engine.kv_bytes_per_token)
     engine.prefix_cache = PrefixCache(cache_bytes)
     known = {NO_PROFILE: SamplingSettings(), **(profiles or {})}
     if profile is None:

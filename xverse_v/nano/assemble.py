@@ -42,7 +42,11 @@ def tokenizer_plan() -> TokenizerPlan:
 
 
 def assemble(
-    model: XverseVForConditionalGeneration, out: Path, *, source: Mapping[str, Any], scores: Mapping[str, Any] | None = None
+    model: XverseVForConditionalGeneration,
+    out: Path,
+    *,
+    source: Mapping[str, Any],
+    scores: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the folder `out` (replaced if it is there). `source`: seeds and steps, for the manifest and the card."""
     partial = out.with_name(out.name + ".partial")

@@ -88,7 +88,9 @@ def scene_items(scenes: int, questions: int = 6) -> Iterator[Item]:
                 language = "English" if qa.language == "en" else "Chinese"
                 yield Item(image, (), qa.question, qa.answer, ("all", group, language, qa.kind))
             if group == "1 view" and len(made) > questions:
-                yield Item(image, ((made[0].question, made[0].answer),), made[-1].question, made[-1].answer, ("follow-up",))
+                yield Item(
+                    image, ((made[0].question, made[0].answer),), made[-1].question, made[-1].answer, ("follow-up",)
+                )
             index += 1
 
 

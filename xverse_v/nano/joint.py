@@ -22,7 +22,7 @@ from xverse_v.nano.decoder import CONCEPTS, answer_loss, concept, decoder_config
 from xverse_v.nano.labels import PATCHES
 from xverse_v.nano.questions import QA, make_questions
 from xverse_v.nano.schedule import learning_rate
-from xverse_v.nano.sequences import Batch, Row, collate, image_id
+from xverse_v.nano.sequences import Batch, collate, image_id
 from xverse_v.nano.tower import scene_views, to_pixels, vision_config
 from xverse_v.nano.words import QUESTIONS_A_SCENE, hang_questions, open_row, scene_meanings, talk_row
 from xverse_v.nano.world import Scene, make_scene, split_seed
@@ -115,7 +115,9 @@ class JointBatch:
     asked: list[list[QA]]
 
 
-def joint_batch(split: str, start: int, count: int, *, tiled: bool, keep: float, canvas: tuple[int, int] | None = None) -> JointBatch:
+def joint_batch(
+    split: str, start: int, count: int, *, tiled: bool, keep: float, canvas: tuple[int, int] | None = None
+) -> JointBatch:
     """Rows of `count` scenes from pixels. `keep`: share of a tile's tokens that stay in the row (positions stay)."""
     rows, views, kept, asked, offset = [], [], [], [], 0
     for index in range(start, start + count):
@@ -123,7 +125,11 @@ def joint_batch(split: str, start: int, count: int, *, tiled: bool, keep: float,
         rng = random.Random(seed + 1)
         size = canvas
         if size is None:
-            size = rng.choice(((448, 448), (672, 448), (448, 672), (640, 480), (1200, 900), (400, 200))) if tiled else (224, 224)
+            size = (
+                rng.choice(((448, 448), (672, 448), (448, 672), (640, 480), (1200, 900), (400, 200)))
+                if tiled
+                else (224, 224)
+            )
             size = (300, 200) if not tiled and rng.random() < 0.1 else size
         scene = make_scene(seed, size)
         every, _ = scene_views(scene)
@@ -172,9 +178,12 @@ def joint_scores(model: XverseVForConditionalGeneration, scenes: int, canvas: tu
 
 
 def train_joint(
-    folder: Path, start: Path, steps: int, *, decay: int, peak: float = 5e-4, seed: int = 4, every: int = 250
+    folder: Path, start: Path, steps: int, *, decay: int, peak: float = 5e-4, every: int = 250, scored: int = 60
 ) -> None:
-    """All parts from the answers, up to `steps` steps, resuming from `folder` or beginning with the model in `start`."""
+    """All parts from the answers, up to `steps` steps, resuming from `folder` or beginning with the model in `start`.
+
+    Every `every` steps it saves and scores `scored` unseen scenes at one view and at seven (a multiple of ten).
+    """
     model = empty_model()
     model.load_state_dict(checkpoint.load_module(start), strict=True)
     groups = [
@@ -199,6 +208,8 @@ def train_joint(
         if step % 50 < 4 and (step % 50 == 0 or tiled):
             log.info("joint step %d loss %.4f hits %.3f tiled %s", step, loss.item(), hits.float().mean(), tiled)
         if (step + 1) % every == 0 or step + 1 == steps:
-            scores = {"x".join(map(str, size)): joint_scores(model, 60, size) for size in ((224, 224), (672, 448))}
-            log.info("joint step %d %s", step + 1, {k: {n: round(v, 3) for n, v in s.items()} for k, s in scores.items()})
-            checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})
+            scores = {"x".join(map(str, size)): joint_scores(model, scored, size) for size in ((224, 224), (672, 448))}
+            log.info(
+                "joint step %d %s", step + 1, {k: {n: round(v, 3) for n, v in s.items()} for k, s in scores.items()}
+            )
+            checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores})

@@ -29,21 +29,27 @@ def orthogonal(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
 
 
 class Orthogonal(torch.optim.Optimizer):
-    """`matrices`: two-dimensional weights inside layers, at rate `lr * matrix_share`; `others`: AdamW at `lr`."""
+    """`matrices`: two-dimensional weights inside layers, at `share` times the rate of `others`, which get AdamW.
+
+    The share is 10, and 3 once `settle` has been called: the high rate finds the circuits, the low one sharpens them.
+    """
 
     def __init__(
         self,
         matrices: Iterable[nn.Parameter],
         others: Iterable[nn.Parameter],
         lr: float,
-        matrix_share: float = 10.0,
         weight_decay: float = 0.01,
     ) -> None:
         groups: list[dict[str, Any]] = [
-            {"params": list(matrices), "orthogonal": True, "share": matrix_share},
+            {"params": list(matrices), "orthogonal": True, "share": 10.0},
             {"params": list(others), "orthogonal": False, "share": 1.0},
         ]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
+
+    def settle(self) -> None:
+        """From now on matrices move at three times the rate of the others, not ten."""
+        self.param_groups[0]["share"] = 3.0
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -65,9 +71,7 @@ class Orthogonal(torch.optim.Optimizer):
     @staticmethod
     def _adam(parameter: nn.Parameter, state: dict[str, torch.Tensor], rate: float) -> None:
         if not state:
-            state.update(
-                count=torch.zeros(()), mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter)
-            )
+            state.update(count=torch.zeros(()), mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
         assert parameter.grad is not None
         state["count"] += 1
         state["mean"].lerp_(parameter.grad, 0.1)

@@ -27,6 +27,7 @@ from xverse_v.nano.world import COLOURS, SHAPES, Scene, draw, make_scene, split_
 
 log = logging.getLogger(__name__)
 SCENES_A_STEP = 24
+EARLY_STEPS = 600  # at the high rate
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -115,13 +116,28 @@ def tower_scores(model: SeeingTower, split: str, start: int, count: int) -> dict
     }
 
 
-def train_tower(folder: Path, steps: int, *, decay: int = 600, peak: float = 1e-3, seed: int = 1, every: int = 200) -> None:
-    """Trains up to `steps` steps of 24 scenes, resuming from `folder`; the rate falls over the last `decay` steps."""
+def train_tower(
+    folder: Path,
+    steps: int,
+    *,
+    decay: int = 600,
+    peak: float = 1e-3,
+    seed: int = 1,
+    every: int = 200,
+    scored: int = 200,
+    stop: int | None = None,
+) -> None:
+    """Trains up to `steps` steps of 24 scenes, resuming from `folder`; the rate falls over the last `decay` steps.
+
+    Every `every` steps it saves and scores `scored` unseen scenes. `stop`: leave after this step, to be resumed later.
+    """
     torch.manual_seed(seed)
     model = SeeingTower()
     optimiser = Orthogonal(*split_parameters(model), lr=peak)
     done = checkpoint.resume(folder, model, optimiser)
-    for step in range(done, steps):
+    for step in range(done, min(steps, stop or steps)):
+        if step >= EARLY_STEPS:
+            optimiser.settle()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, warmup=200, decay=decay, peak=peak)
         pixels, labels = tower_batch("tower", step * SCENES_A_STEP, SCENES_A_STEP)
@@ -133,6 +149,6 @@ def train_tower(folder: Path, steps: int, *, decay: int = 600, peak: float = 1e-
         if step % 50 == 0:
             log.info("tower step %d loss %.4f", step, loss.item())
         if (step + 1) % every == 0 or step + 1 == steps:
-            scores = tower_scores(model, "check", 0, 200)
+            scores = tower_scores(model, "check", 0, scored)
             log.info("tower step %d %s", step + 1, {name: round(value, 4) for name, value in scores.items()})
             checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})

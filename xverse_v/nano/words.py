@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from xverse_v.nano import checkpoint, phrases
-from xverse_v.nano.decoder import CONCEPTS, WordDecoder, answer_loss, concept, right_answers
+from xverse_v.nano.decoder import WordDecoder, answer_loss, concept, right_answers
 from xverse_v.nano.labels import ANCHOR_PATCHES, ANCHORS, PATCHES, SIDE
 from xverse_v.nano.optimiser import Orthogonal, split_parameters
 from xverse_v.nano.questions import QA, make_question, make_questions
@@ -27,6 +27,7 @@ from xverse_v.nano.world import COLOURS, SHAPES, Scene, make_scene, split_seed
 
 log = logging.getLogger(__name__)
 ROWS_A_STEP = 12
+EARLY_STEPS = 500  # at the high rate
 QUESTIONS_A_SCENE = 6
 SYSTEMS = (
     "You are a helpful assistant.",
@@ -126,7 +127,9 @@ def open_row(rng: random.Random, patches: list[int], total: int) -> tuple[Row, i
     return row, root
 
 
-def word_embeddings(model: WordDecoder, ids: torch.Tensor, images: list[WordImage], noise: torch.Tensor) -> torch.Tensor:
+def word_embeddings(
+    model: WordDecoder, ids: torch.Tensor, images: list[WordImage], noise: torch.Tensor
+) -> torch.Tensor:
     """float[B, S, D]: token rows, and at placeholder tokens the sums of concepts plus `noise` float[K, D]."""
     embeds: torch.Tensor = model.decoder.model.embed_tokens(ids)
     meanings = [meaning for image in images for meaning in image.meanings]
@@ -136,7 +139,9 @@ def word_embeddings(model: WordDecoder, ids: torch.Tensor, images: list[WordImag
     return embeds.masked_scatter((ids == image_id())[..., None], sums + noise)
 
 
-def word_rows(split: str, start: int, count: int, keep: float, questions: int) -> tuple[list[Row], list[WordImage], list[list[QA]]]:
+def word_rows(
+    split: str, start: int, count: int, keep: float, questions: int
+) -> tuple[list[Row], list[WordImage], list[list[QA]]]:
     """Rows of `count` scenes; one row in sixteen is talk without an image."""
     rows, images, asked = [], [], []
     for index in range(start, start + count):
@@ -177,7 +182,9 @@ def word_scores(model: WordDecoder, start: int, count: int, keep: float) -> dict
         rows, images, asked = word_rows("check", first, 25, keep, QUESTIONS_A_SCENE)
         batch = collate(rows)
         noise = torch.zeros(sum(len(image.patches) for image in images), model.concepts.shape[1])
-        _, hits = answer_loss(model.decoder.model, model.decoder.lm_head, batch, word_embeddings(model, batch.ids, images, noise))
+        _, hits = answer_loss(
+            model.decoder.model, model.decoder.lm_head, batch, word_embeddings(model, batch.ids, images, noise)
+        )
         for index, made in enumerate(asked):
             for qa, right in zip(made, right_answers(batch, hits, index)):
                 for name in ("all", qa.language, qa.kind):
@@ -186,13 +193,26 @@ def word_scores(model: WordDecoder, start: int, count: int, keep: float) -> dict
 
 
 def train_words(
-    folder: Path, steps: int, *, decay: int = 2000, peak: float = 1.5e-3, seed: int = 2, every: int = 500, ramp: int = 4000
+    folder: Path,
+    steps: int,
+    *,
+    decay: int = 1000,
+    peak: float = 1.5e-3,
+    seed: int = 2,
+    every: int = 250,
+    scored: int = 200,
+    ramp: int = 4000,
 ) -> None:
-    """Trains up to `steps` steps of 12 rows, resuming from `folder`; empty patches come back over `ramp` steps."""
+    """Trains up to `steps` steps of 12 rows, resuming from `folder`; empty patches come back over `ramp` steps.
+
+    Every `every` steps it saves and scores `scored` unseen scenes (a multiple of 25).
+    """
     model = WordDecoder(seed)
     optimiser = Orthogonal(*split_parameters(model), lr=peak)
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
+        if step >= EARLY_STEPS:
+            optimiser.settle()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, warmup=200, decay=decay, peak=peak)
         keep = 0.03 + 0.4 * min(1.0, step / ramp)
@@ -201,17 +221,22 @@ def train_words(
         batch = collate(rows)
         shape = (sum(len(image.patches) for image in images), model.concepts.shape[1])
         noise = 0.015 * torch.randn(shape, generator=torch.Generator().manual_seed(step))
-        loss, hits = answer_loss(model.decoder.model, model.decoder.lm_head, batch, word_embeddings(model, batch.ids, images, noise))
+        loss, hits = answer_loss(
+            model.decoder.model, model.decoder.lm_head, batch, word_embeddings(model, batch.ids, images, noise)
+        )
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if step % 50 == 0:
-            log.info("words step %d loss %.4f tokens %d hits %.3f", step, loss.item(), batch.ids.shape[1], hits.float().mean())
+            log.info(
+                "words step %d loss %.4f tokens %d hits %.3f",
+                step,
+                loss.item(),
+                batch.ids.shape[1],
+                hits.float().mean(),
+            )
         if (step + 1) % every == 0 or step + 1 == steps:
-            scores = word_scores(model, 0, 200, keep)
+            scores = word_scores(model, 0, scored, keep)
             log.info("words step %d %s", step + 1, {name: round(value, 3) for name, value in scores.items()})
             checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})
-
-
-assert len(CONCEPTS) == len(set(CONCEPTS))

@@ -124,8 +124,10 @@ def _check_tensors(folder: Path, config: XverseVConfig, report: InspectReport) -
     for path in weight_files(folder):
         if file_format(path) == "pickle":
             foreign = [name for name in pickle_globals(path) if not is_harmless(name)]
-            raise error("E341", path=path, names=few(foreign)) if foreign else error(
-                "E319", folder=folder, missing="model.safetensors"
+            raise (
+                error("E341", path=path, names=few(foreign))
+                if foreign
+                else error("E319", folder=folder, missing="model.safetensors")
             )
     files = read_part(folder)
     _describe(report, files)

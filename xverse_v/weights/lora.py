@@ -70,8 +70,7 @@ def is_lora(name: str) -> bool:
 
 
 def find_lora(tensors: Mapping[str, TensorInfo], shapes: Shapes, path: Path, alpha: float | None) -> Lora:
-    """The LoRA of an adapters file, complete and of one rank. `alpha` is twice the rank unless given, as in the
-    release.
+    """The LoRA of an adapters file, complete and of one rank. `alpha` is twice the rank unless given.
 
     Raises E301 (an A without its B, or a layer left out), E303 (shape or rank), E308 (none, another naming, no such
     layer), E312 (the same weight twice, in both styles).
@@ -110,7 +109,7 @@ def _matched(
     path: Path,
     accepted: str,
 ) -> tuple[dict[str, dict[str, str]], int]:
-    """Weight -> {"A": name, "B": name}, and the rank, once nothing is left over, missing, doubled or of another shape."""
+    """Weight -> {"A": name, "B": name}, and the rank; nothing left over, missing, doubled or of another shape."""
     sides: dict[str, dict[str, str]] = {}
     strangers = []
     for name in names:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from safetensors import safe_open
 from torch import nn
@@ -63,11 +64,18 @@ def made_image(width: int, height: int, seed: int) -> Image.Image:
 
 
 def prompt_inputs(folder: Path) -> tuple[list[int], torch.Tensor]:
-    """The prompt through the folder's own processor: ids with placeholders, pixel_values float[V, 3, T, T]."""
-    processor = XverseVProcessor.from_pretrained(folder)
+    """The prompt through the folder's own processor: ids with placeholders, pixel_values float[V, 3, T, T].
+
+    Raises E317 if its processor files do not work.
+    """
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
-    text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    inputs = processor(images=[made_image(*IMAGE_SIZE, IMAGE_SEED)], text=text, max_tiles=1, return_tensors="pt")
+    try:
+        processor = XverseVProcessor.from_pretrained(folder)
+        text = processor.apply_chat_template(messages, add_generation_prompt=True)
+        inputs = processor(images=[made_image(*IMAGE_SIZE, IMAGE_SEED)], text=text, max_tiles=1, return_tensors="pt")
+    except (ValueError, TypeError, KeyError, OSError, TemplateError) as problem:
+        # A damaged processor, tokenizer or template fails inside transformers, which does not say where.
+        raise error("E317", path=folder, problem=" ".join(str(problem).split())) from None
     return inputs["input_ids"][0].tolist(), inputs["pixel_values"]
 
 

@@ -1,8 +1,8 @@
 """Predict the memory of answering, from a configuration alone: what is stored, what is alive at the worst moment.
 
-In: a `ModelShape` and the options of a run. Out: a `Plan`, a list of items with the formula of each in words. No weight file is
-opened, no tensor made. The activation lists follow the code as it runs (see `plan_activations`), they are not fitted; what an
-allocator and a runtime add on top is a line of its own. Training is in `plan_training`, what would fit in `plan_fit`.
+In: a `ModelShape` and the options of a run. Out: a `Plan`, a list of items with the formula of each in words. No weight
+file is opened, no tensor made. The activation lists follow the code as it runs (see `plan_activations`), they are not
+fitted. Training is in `plan_training`, what would fit in `plan_fit`, seconds in `plan_time`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ EXPECTED_ANSWER = 256
 COLUMN_BLOCK = 64
 PREFIX_BYTES = 2**30
 FEATURE_BYTES = 2**28
-"""How the engine sizes its working cache and bounds what it keeps for reuse (prefixes: this or a full context, whichever is
-more); a test holds them to the engine's own."""
+"""How the engine sizes its working cache and bounds what it keeps for reuse (prefixes: this or a full context, the
+larger of the two); a test holds them to the engine's own."""
+
+
+HERE = Device()
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class InferenceOptions:
     """One question, or a conversation, about some images; every row of a batch has this size.
 
     images: (width, height) in pixels, each of one row. question_tokens: of one turn, with the template's own words.
-    turns: earlier turns stay in the context with their answers. batch: rows answered together, on each GPU when the shard
-    is `replicate`. requests: how many different ones the run serves; what is kept for reuse grows with them to its bound.
+    turns: earlier turns stay in the context with their answers. batch: rows answered together, on each GPU when the
+    shard is `replicate`. requests: how many different ones the run serves; what is kept for reuse grows with them, up
+    to its bound. prefix_bytes, feature_bytes: those bounds; 0 keeps nothing.
     """
 
     images: tuple[tuple[int, int], ...] = ()
@@ -57,13 +61,13 @@ class InferenceOptions:
     requests: int = 1
     dtype: str = "bfloat16"
     max_tiles: int = MAX_TILES
-    device: Device = Device()
+    device: Device = HERE
     prefix_bytes: int | None = None
     feature_bytes: int = FEATURE_BYTES
 
 
 def views_of(images: Sequence[tuple[int, int]], max_tiles: int, tile_size: int = 224) -> list[int]:
-    """Views of each image, by the tiler itself. Both orientations give the same count. Raises E153 for an impossible size."""
+    """Views of each image, by the tiler itself; both orientations give the same count. Raises E153 for a bad size."""
     counts = []
     for width, height in images:
         try:
@@ -78,8 +82,8 @@ def views_of(images: Sequence[tuple[int, int]], max_tiles: int, tile_size: int =
 def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
     """The memory of one device while the engine answers: rows prefilled one by one, then decoded together.
 
-    Raises E156 when prompt and answer do not fit the context, E157 when the heads cannot be split over the GPUs, E159 for
-    an unknown dtype.
+    Raises E156 when prompt and answer do not fit the context, E157 when the heads cannot be split over the GPUs, E159
+    for an unknown dtype.
     """
     check_choice("dtype", options.dtype, WEIGHT_DTYPES)
     device, views = options.device, views_of(options.images, options.max_tiles, shape.vision.image_size)

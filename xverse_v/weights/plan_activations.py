@@ -1,8 +1,8 @@
 """What is alive at the worst moments of answering, listed as the code holds it. Shapes in, bytes out.
 
-A list names every tensor that lives at one moment: the arguments that calling frames still hold as well as what the line at
-work makes. Nothing here is fitted; a list that stops matching the code is caught by the test that measures it. The file
-knows no files, no devices and no options, and nothing of training (`plan_training`).
+A list names every tensor that lives at one moment: the arguments that calling frames still hold as well as what the
+line at work makes. Nothing here is fitted; a list that stops matching the code is caught by the test that measures it. The
+file knows no files, no devices and no options, and nothing of training (`plan_training`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def features_item(shape: ModelShape, views: int, element: int, name: str = "imag
 
 
 def cutting_phase(shape: ModelShape, views: Sequence[int], element: int) -> Phase:
-    """Cutting the last image on the host: its bytes, its float32 views and their joined copy; the image before is still held.
+    """Cutting the last image on the host: bytes, float32 views, their joined copy; the image before is still held.
 
     Arrays, not tensors: a tracker of tensors does not see them, the process does.
     """
@@ -59,7 +59,7 @@ def cutting_phase(shape: ModelShape, views: Sequence[int], element: int) -> Phas
 
 
 def vision_phase(shape: ModelShape, views: int, before: int, kernels: Kernels) -> Phase:
-    """Vision tower and projector on one image of `views`, without gradients; `before` are views of images done already."""
+    """Vision tower and projector on an image of `views`, without gradients; `before` are views of those before."""
     vision, width, element = shape.vision, shape.decoder.width, kernels.element
     positions, patches = views * (vision.patches + 1), views * vision.patches
     pixels, done = views_item(shape, views), features_item(shape, before, element)

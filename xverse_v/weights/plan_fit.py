@@ -135,7 +135,7 @@ def _gpus(options: InferenceOptions | TrainingOptions) -> Ladder:
 def _changes(
     plan_of: Callable[[Options], Plan], options: Options, ladders: Iterable[Ladder], memory: int
 ) -> list[Change]:
-    now = plan_of(options).total_bytes
+    now: int = plan_of(options).total_bytes
     if now <= memory:
         return []
     found: list[Change] = []

@@ -1,7 +1,7 @@
 """How much memory there is: sizes as people write them, and what this machine has free right now.
 
-In: a string like `24GB`, or a device. Out: bytes with a sentence saying where they come from. It reads `/proc`, the process's
-control group and CUDA; it allocates nothing and knows no model.
+In: a string like `24GB`, or a device. Out: bytes with a sentence saying where they come from. It reads `/proc`, the
+process's control group and CUDA; it allocates nothing and knows no model.
 """
 
 from __future__ import annotations

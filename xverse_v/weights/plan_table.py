@@ -1,6 +1,6 @@
-"""The shape of a prediction: items with their formula in words, phases of what is alive together, the plan of one device.
+"""A prediction: items with their formula in words, phases of what is alive together, the plan of one device.
 
-Data and addition only. What an allocator and a runtime take on top of the tensors is stated here, as lines of their own.
+Data and addition only. What an allocator and a runtime take on top of the tensors is stated here, in lines of thown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How long a run takes at least: operations and bytes from the shape, divided by rates that were measured or given.
 
-In: a shape, options, two rates with where they come from. Out: seconds a phase, each with what bounds it. A rate is never
-guessed: without rates there is no time. The result is a floor (kernels reach a part of the rates), and says so.
+In: a shape, options, two rates with where they come from. Out: seconds a phase, each with what bounds it. A rate is
+never guessed: without rates there is no time. The result is a floor (kernels reach a part of the rates), and says so.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Duration:
 
 
 def measure_rates(device: str, dtype: str) -> Rates:
-    """Measure this machine: median of a square matrix product and of a matrix-vector product, about a second each at most."""
+    """Measure this machine: median of a square matrix product and of a matrix-vector product, some seconds in all."""
     import torch
 
     kind, wanted = torch.device(device).type, getattr(torch, compute_dtype(dtype))
@@ -119,8 +119,8 @@ def time_inference(shape: ModelShape, options: InferenceOptions, rates: Rates) -
 def time_training(shape: ModelShape, options: TrainingOptions, rates: Rates) -> list[Duration]:
     """One micro-batch, forward and backward.
 
-    A frozen weight costs two operations a token forward and two for the gradient that passes through it; one that trains
-    two more; checkpointing runs the decoder's forward again.
+    A frozen weight costs two operations a token forward and two for the gradient that passes through it; one that
+    trains two more; checkpointing runs the decoder's forward again.
     """
     row, decoder = packed_row(shape, options), shape.decoder
     lora = decoder.lora_parameters(options.rank)

@@ -1,10 +1,10 @@
 """Predict the memory of training, from a configuration alone: both stages, with and without activation checkpointing.
 
-In: a `ModelShape` and the options of a run. Out: a `Plan`, as for inference. What is counted is a step as the recipe defines
-it: vision tower and decoder frozen in the compute dtype; what trains kept in float32 with its gradient and AdamW's two
-averages, and a copy in the compute dtype where that is another; logits and loss on supervised tokens only; gradients
-accumulated over more than one micro-batch, so they are there already when the activations peak. One micro-batch is one
-packed row: with several samples in it, torch's attention carries an explicit mask.
+In: a `ModelShape` and the options of a run. Out: a `Plan`, as for inference. What is counted is a step as the recipe
+defines it: vision tower and decoder frozen in the compute dtype; what trains kept in float32 with its gradient and
+AdamW's two averages, and a copy in the compute dtype where that is another; logits and loss on supervised tokens only;
+gradients accumulated over more than one micro-batch, so they are there already when the activations peak. A micro-batch
+is one packed row; with several samples in it, attention on the CPU carries an explicit mask.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ GATHERED_LAYERS = 2
 class TrainingOptions:
     """One micro-batch on one GPU.
 
-    micro_tokens: tokens of the packed row. A sample is its images and `turns` of question and answer; the answers are the
-    supervised tokens. dropout: of LoRA; above 0 every adapter keeps its own dropped copy of the input and the mask.
+    micro_tokens: tokens of the packed row. A sample is its images and `turns` of question and answer; the answers are
+    the supervised tokens. dropout: of LoRA; above 0 every adapter keeps its own dropped copy of the input and the mask.
     """
 
     stage: Stage = "finetune"
@@ -69,8 +69,8 @@ class PackedRow:
 def plan_training(shape: ModelShape, options: TrainingOptions) -> Plan:
     """The memory of one GPU (or the CPU) over a training step.
 
-    Raises E155 for another stage, E159 for an unknown dtype, E156 when a sample exceeds the context, E158 when it exceeds
-    the micro-batch.
+    Raises E159 for an unknown stage or dtype, E156 when a sample exceeds the context, E158 when it exceeds the
+    micro-batch.
     """
     check_choice("stage", options.stage, ("pretrain", "finetune"))
     check_choice("dtype", options.dtype, tuple(ELEMENT_BYTES))
@@ -164,20 +164,20 @@ def saved_by_layer(shape: ModelShape, options: TrainingOptions, row: PackedRow, 
 
 
 def _lora_values(shape: ModelShape, options: TrainingOptions, kernels: Kernels) -> int:
-    """Bytes a token that the adapters of a layer keep: their inputs (dropped, each with its mask) and their inner values."""
+    """Bytes a token that the adapters of a layer keep: inputs (dropped, each with its mask) and inner values."""
     if not options.rank:
         return 0
     linears, element = shape.decoder.linears, kernels.element
     inner = len(linears) * options.rank * element
     if options.dropout == 0:
-        # The two normed inputs and the product before down_proj; o_proj's input is the attention's output, kept already.
+        # The two normed inputs and the product before down_proj; o_proj's input is the attention's output, kept anyway.
         return inner + (2 * shape.decoder.width + shape.decoder.feed_forward) * element
     mask = element if kernels.cpu else 1
     return inner + sum(inside for inside, _ in linears.values()) * (element + mask)
 
 
 def _additive_mask(row: PackedRow, kernels: Kernels) -> int:
-    """Bytes of the mask in the compute dtype, made and kept by every layer's attention. The GPU path packs without one."""
+    """Bytes of the mask in the compute dtype, kept by every layer's attention. The GPU path packs without one."""
     return row.tokens**2 * kernels.element if kernels.cpu and row.samples > 1 else 0
 
 
@@ -219,10 +219,10 @@ def _rows(name: str, element: int, parts: int, row: PackedRow, width: int) -> It
 
 
 def _last_moments(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> list[list[Item]]:
-    """What the last layer's feed-forward holds besides what is kept: at its last linear, and when its gradients start."""
+    """What the last layer's feed-forward holds besides what is kept: at its last linear, and as gradients start."""
     element, width, feed_forward = kernels.element, shape.decoder.width, shape.decoder.feed_forward
-    # The normed input, the product, down_proj's result and its adapter's; in low precision the residual stream, which is
-    # kept in float32 only: prompt embeddings, layer input, residual.
+    # The normed input, the product, down_proj's result and its adapter's; in low precision the residual stream too, which
+    # is kept in float32 only: prompt embeddings, layer input, residual.
     hidden = 1 + (2 if options.rank else 1) + (3 if element < 4 else 0)
     linear = [
         _rows("decoder: hidden states", element, hidden, row, width),
@@ -242,7 +242,7 @@ def _last_moments(shape: ModelShape, options: TrainingOptions, row: PackedRow, k
 
 
 def _projector_saved(shape: ModelShape, row: PackedRow, element: int) -> list[Item]:
-    """What autograd keeps of the projector: the tower's output, the normed patches, the first linear before and after GELU."""
+    """What autograd keeps of the projector: the tower's output, the normed patches, the first linear around GELU."""
     vision, patches = shape.vision, row.views * shape.vision.patches
     values = row.views * (vision.patches + 1) * vision.width + patches * (vision.width + 2 * shape.decoder.width)
     words = f"{patches:,} patches x (2 x {vision.width:,} + 2 x {shape.decoder.width:,}) x {element} bytes, with CLS"
@@ -257,7 +257,7 @@ def _loss_item(shape: ModelShape, row: PackedRow) -> Item:
 
 
 def _optimizer(shape: ModelShape, options: TrainingOptions) -> Phase:
-    """AdamW's temporaries: one for all that trains on a GPU (it works on lists), two for the largest tensor on the CPU."""
+    """AdamW's temporaries: one for all that trains on a GPU (it works on lists), two of the largest tensor on a CPU."""
     width, rank = shape.decoder.width, options.rank
     if options.device.kind == "cpu":
         largest = max(

@@ -1,7 +1,7 @@
 """Sizes of the model's three parts, from a configuration alone: parameters, bytes, cache bytes a token.
 
-In: a model folder's `config.json`, a loaded configuration, or one of the published sizes. Out: frozen numbers. Nothing here
-opens a weight file, allocates a tensor or knows what a phase of work is; `plan` and the speed ceilings are built on it.
+In: a model folder's `config.json`, a loaded configuration, or one of the published sizes. Out: frozen numbers. Nothing
+here opens a weight file, allocates a tensor or knows what a phase of work is.
 
 Letters: E vision width, D decoder width, F feed-forward width, L layers, V views, P patches a view.
 """
@@ -148,7 +148,7 @@ class ModelShape:
 
 
 def linear_bytes(decoder: DecoderShape, dtype: str) -> int:
-    """Stored bytes of the decoder's linears. int8: one byte a weight and a scale a row; int4: half a byte and a scale a group."""
+    """Stored bytes of the decoder's linears. int8: one byte each, a scale a row; int4: half a byte, a scale a group."""
     if dtype in ELEMENT_BYTES:
         return decoder.linear_parameters * ELEMENT_BYTES[dtype]
     scale = ELEMENT_BYTES[WIDTH_UNDER_QUANTISATION]
