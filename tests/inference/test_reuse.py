@@ -21,7 +21,7 @@ def colliding_pair() -> tuple[Image.Image, Image.Image]:
 
 def exact(assistant: Assistant, *content, **options) -> tuple:
     """Tokens and the log-probabilities of the likeliest ones, bit for bit."""
-    answer = assistant.ask(*content, max_new_tokens=4, logprobs=5, **options)
+    answer = assistant.ask(*content, max_new_tokens=3, logprobs=5, **options)
     return answer.token_ids, answer.logprobs
 
 
@@ -35,16 +35,25 @@ def test_two_hundred_orders_of_images_and_questions():
         for system in (None, "Be brief.")
     }
     assert len(set(expected.values())) > 40, "the answers hardly differ, so this test shows little"
+    hits = evictions = 0
     for seed in range(200):
         chance = random.Random(seed)
         # From no room at all, over a few entries that push each other out, to everything kept.
         bytes_ = chance.choice((0, 6_000, 20_000, 60_000, 10**7))
         on = small_assistant(cache_bytes=bytes_, feature_cache_bytes=chance.choice((0, 3_000, 10**6)))
-        for key in chance.choices(list(expected), k=5):
-            i, q, system = key
+        pair = chance.sample(range(len(images)), 2)
+        for _ in range(4):
+            key = i, q, system = (
+                chance.choice(pair),
+                chance.randrange(len(QUESTIONS)),
+                chance.choice((None, "Be brief.")),
+            )
             reuse = chance.choice(("images", "turns"))
             assert exact(on, images[i], QUESTIONS[q], system=system, reuse=reuse) == expected[key]
             assert on.cache_stats()["prefix"].bytes <= bytes_
+        hits += on.cache_stats()["prefix"].hits
+        evictions += on.cache_stats()["prefix"].evictions
+    assert hits > 50 and evictions > 20, "the orders hardly used the cache, so this test shows little"
 
 
 def test_an_image_is_encoded_once_for_all_its_questions(monkeypatch):

@@ -62,7 +62,7 @@ def test_left_out_image_tokens_keep_the_positions_of_the_rest():
 
 def test_labels_are_the_answers_and_nothing_else():
     row = Row()
-    root = row.add(opening_ids("") + (image_id(),), -1)
+    root = row.add((*opening_ids(""), image_id()), -1)
     row.ask("What colour is it?", "red", root, "image")
     row.ask("Where is it?", "top left", root, "image")
     batch = collate([row, join_rows(row, row)])

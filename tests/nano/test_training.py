@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_every_parameter_is_in_exactly_one_group():
 def test_the_rate_rises_stays_and_falls():
     rates = [learning_rate(step, 100, warmup=10, decay=20, peak=1.0) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9:80] == pytest.approx([1.0] * 71)
-    assert all(later < earlier for earlier, later in zip(rates[80:], rates[81:], strict=False)) and rates[-1] >= 0.02
+    assert all(later < earlier for earlier, later in pairwise(rates[80:])) and rates[-1] >= 0.02
 
 
 def test_wilson_intervals_match_known_values():

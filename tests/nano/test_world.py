@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def test_a_seed_gives_the_same_pixels_every_time():
 def test_splits_never_share_a_seed():
     ends = sorted((split_seed(name, 0), split_seed(name, 2**40 - 1)) for name in SPLITS)
     assert len(ends) == len(SPLITS) == 6
-    assert all(last < first for (_, last), (first, _) in zip(ends, ends[1:], strict=False))
+    assert all(last < first for (_, last), (first, _) in pairwise(ends))
     for index in (-1, 2**40):
         with pytest.raises(ValueError, match="outside the block"):
             split_seed("test", index)

@@ -215,6 +215,13 @@ def test_convert_refuses(case, parts, tmp_path):
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out.partial*"))
 
 
+def test_convert_refuses_nan_in_a_lora_that_is_kept(parts, tmp_path):
+    change_pickle(parts.adapters, lambda s: next(s[n] for n in s if "lora_A" in n).fill_(float("nan")))
+    with pytest.raises(XverseError) as caught:
+        parts.convert(tmp_path / "out", keep_lora=True)
+    assert caught.value.code == "E307" and "lora_A" in caught.value.text("en")
+
+
 def test_convert_refuses_a_pickle_with_code_and_runs_none_of_it(parts, tmp_path):
     torch.save({"model": {"w": torch.zeros(2)}, "config": Marker(tmp_path / "ran")}, parts.adapters)
     with pytest.raises(XverseError) as caught:

@@ -1,4 +1,5 @@
-"""Peak memory of a conversion: at most 1.05 times the largest input file plus the LoRA, measured in a process of its own."""
+"""Peak memory of a conversion: at most 1.05 times the largest input file plus the LoRA, measured in a process of its
+own."""
 
 from __future__ import annotations
 

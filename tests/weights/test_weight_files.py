@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import zipfile
+from itertools import pairwise
 
 import pytest
 import torch
@@ -137,7 +138,7 @@ def test_blocks_cover_the_rows_once_and_stay_small():
     shape = (1000, 4096)
     spans = list(blocks(shape, 4))
     assert spans[0][0] == 0 and spans[-1][1] == 1000
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
     assert all((stop - start) * 4096 * 4 <= BLOCK_BYTES for start, stop in spans) and len(spans) > 3
 
 
@@ -150,12 +151,13 @@ def test_shards_keep_the_order_and_the_limit():
 
 
 def test_merging_is_float32_rounded_once():
-    """1 + 2^-9 is lost if B A is rounded to bfloat16 before it is added to 2^-9 short of a step; in float32 it is not."""
+    """1 + 2^-8 + 2^-18 lies just above the middle of two bfloat16 values; rounding the change first would lose that."""
     weight = torch.full((2000, 700), 1.0).bfloat16()
-    a, b = torch.full((1, 700), 0.0625), torch.full((2000, 1), 0.0625)
-    pieces = list(merged_blocks(weight, a, b, 1.0, torch.bfloat16))
+    a, b = torch.full((1, 700), 2**-4 * (1 + 2**-10)), torch.full((2000, 1), 2**-5)
+    pieces = list(merged_blocks(weight, a, b, 2.0, torch.bfloat16))
     merged = torch.cat(pieces)
-    assert len(pieces) > 1 and torch.equal(merged, (weight.double() + b.double() @ a.double()).bfloat16())
+    assert len(pieces) > 1 and torch.equal(merged, torch.full((2000, 700), 1 + 2**-7).bfloat16())
+    assert torch.equal(weight + (2.0 * b @ a).bfloat16(), weight)
 
 
 def test_a_manifest_tells_size_bytes_absence_and_extras(tmp_path):

@@ -39,7 +39,7 @@ class OutputFile:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
-        self.settings = dict(settings)
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))  # as they will be read back: no tuples
         self.digest = settings_digest(settings)
         self.done: dict[bytes, str] = {}
         self.skipped: list[tuple[str | int, str]] = []

@@ -7,26 +7,19 @@ it, and so `--help`, loads neither torch nor transformers; the verbs do that whe
 
 from __future__ import annotations
 
-import inspect as inspect_module
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from inspect import getdoc
 from typing import Annotated, cast
 
 import typer
 
 from xverse_v.errors import LANGUAGE_VARIABLE, XverseError, error
 
-from .ask import ask
-from .batch import batch
-from .chat import chat
-from .common import note, print_error, say, show
-from .convert import convert
-from .explain import explain
-from .inspect import inspect
-from .tiles import tiles
-from .verify import verify
+from . import ask, batch, chat, convert, data, explain, inspect, plan, tiles, verify
+from .common import print_error, show
 from .version import versions
 
 PROGRAM = "xverse-v"
@@ -48,18 +41,21 @@ app = typer.Typer(
 
 def _help_text(verb: Callable[..., None]) -> str:
     """A docstring with each paragraph on one line, for the window to wrap; one that begins with \\b keeps its lines."""
-    paragraphs = (inspect_module.getdoc(verb) or "").split("\n\n")
+    paragraphs = (getdoc(verb) or "").split("\n\n")
     return "\n\n".join(p if p.startswith("\b") else p.replace("\n", " ") for p in paragraphs)
 
 
 _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Ask": (ask, chat, batch, tiles),
-    "Weights": (convert, inspect, verify),
-    "Help": (explain,),
+    "Ask": (ask.ask, chat.chat, batch.batch, tiles.tiles),
+    "Weights": (convert.convert, inspect.inspect, verify.verify, plan.plan),
+    "Help": (explain.explain,),
 }
 for _panel, _verbs in _VERBS.items():
     for _verb in _verbs:
         app.command(rich_help_panel=_panel, help=_help_text(_verb))(_verb)
+
+
+app.add_typer(data.data, name="data", rich_help_panel="Training")
 
 
 def _print_versions(wanted: bool) -> None:
@@ -101,8 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(_global_flags_first(given) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        note(say("Stopped.", "已停止。"))
+    except (KeyboardInterrupt, typer.Abort):  # newer Typers return 130 themselves
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has left, as `head` does; Python would complain once more when it closes stdout.

@@ -86,8 +86,8 @@ def batch(
     """Answer thousands of questions about images, and go on where it stopped if it is killed.
 
     A line is {"id": ..., "image": PATH, "question": TEXT}; "images": [PATH, ...] gives several or none, "system"
-    replaces --system. Each answer is on disk before it counts, so the same command may be killed and started again at any time.
-    Questions about one image are asked together, so the order of OUT.jsonl is not that of IN.jsonl; go by the ids.
+    replaces --system. Each answer is on disk before it counts, so the same command may be killed and started again at
+    any time. Questions about one image are asked together, so OUT.jsonl has another order than IN.jsonl; go by the ids.
 
     \b
     Examples
@@ -117,14 +117,18 @@ def batch(
     began = time.monotonic()
     with OutputFile(target, asker.settings_document()) as output, _progress(len(index)) as progress:
         _say_mended(output)
-        report = run_batch(
-            index,
-            output,
-            answer=asker.answer,
-            open_image=partial(open_image, root=root),
-            on_bad_image=on_bad_image,
-            progress=progress,
-        )
+        try:
+            report = run_batch(
+                index,
+                output,
+                answer=asker.answer,
+                open_image=partial(open_image, root=root),
+                on_bad_image=on_bad_image,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            note(say("Stopped; the same command goes on from here.", "已停止；再次运行同样的命令即可继续。"))
+            raise
     seconds = time.monotonic() - began
     _summarise(report, index, output, seconds)
     if json_:

@@ -227,7 +227,10 @@ class Session:
 
     def undo(self, rest: str) -> None:
         turn = self.conversation.undo()
+        self.waiting[:0] = turn.images  # asking something else about the same image is what undo is mostly for
         note(say(f"Taken back: {turn.text}", f"已撤回：{turn.text}"))
+        if turn.images:
+            note(say("Its images wait for the next question.", "其中的图像将用于下一个问题。"))
 
     def retry(self, rest: str) -> None:
         with self.conversation.stream_retry() as stream:

@@ -22,7 +22,7 @@ from .cache import CacheStats
 from .engine import Engine
 from .generation import Generation, Job
 from .prompt import ImageInput, Message, PromptBuilder
-from .sampling import SamplingOptions, SamplingSettings, with_options
+from .sampling import SamplingOptions, SamplingSettings, bad_setting, with_options
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -160,7 +160,7 @@ class Assistant:
         about one image one after another: they share its prefill.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise error("E101", name="batch_size", got=repr(batch_size), expected="a whole number, at least 1")
+            raise bad_setting("batch_size", batch_size, "a whole number, at least 1", "不小于 1 的整数")
         places: dict[int, int] = {}
         refused: list[tuple[int, XverseError]] = []
 
@@ -230,7 +230,7 @@ class Assistant:
     def generation(self, request: Request, *, fixed_length: bool = True) -> Generation:
         """Prompt and settings of one request. ``fixed_length``: the caller chose ``max_new_tokens``, so it must fit."""
         if request.reuse not in ("off", "images", "turns"):
-            raise error("E101", name="reuse", got=repr(request.reuse), expected="off, images or turns")
+            raise bad_setting("reuse", request.reuse, "off, images or turns", " off、images 或 turns")
         began = time.perf_counter()
         messages = [*request.history, Message("user", request.question, request.images)]
         if request.system is not None:
@@ -253,7 +253,7 @@ def _fixed_length(settings: SamplingSettings | None, options: SamplingOptions) -
 def tile_limit(detail: Detail, max_tiles: int | None) -> int | None:
     """Raises E101 for an unknown detail and E109 if the two say different things."""
     if detail not in ("low", "auto", "high"):
-        raise error("E101", name="detail", got=repr(detail), expected="low, auto or high")
+        raise bad_setting("detail", detail, "low, auto or high", " low、auto 或 high")
     if detail == "low" and max_tiles not in (None, 1):
         raise error("E109", max_tiles=max_tiles)
     return 1 if detail == "low" else max_tiles

@@ -116,7 +116,8 @@ def resolve_model(model: str | Path) -> Path:
     folder = Path(model)
     if not folder.is_dir():
         near = _neighbours(folder)
-        raise error("E105", model=str(model), kind="file" if folder.exists() else "missing", near=near or NANO)
+        kind, kind_zh = ("a file, not a folder", "是文件而不是目录") if folder.exists() else ("missing", "不存在")
+        raise error("E105", model=str(model), kind=kind, kind_zh=kind_zh, near=near or NANO)
     return folder
 
 

@@ -1,5 +1,4 @@
-"""Messages and images to one prompt: token ids with placeholders expanded, the images, and the parts it is prefilled
-in.
+"""Messages and images to one prompt: token ids with placeholders expanded, images, and the parts it is prefilled in.
 
 What crosses: messages in, a `Prompt` out. Text goes through the processor's chat template and tokenizer and nothing
 else; images come through the one media door. The views of an image are cut only when somebody asks for its pixels,

@@ -18,7 +18,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from xverse_v.errors import error
+from xverse_v.errors import XverseError, error
 
 MAX_LOGPROBS = 100
 MAX_SEED = 2**63 - 1
@@ -60,7 +60,7 @@ class SamplingSettings:
         _check_integer("seed", self.seed, 0, MAX_SEED)
         _check_integer("logprobs", self.logprobs, 0, MAX_LOGPROBS)
         if not all(isinstance(text, str) and text for text in stop):
-            raise error("E101", name="stop", got=repr(self.stop), expected="strings of at least one character")
+            raise bad_setting("stop", self.stop, "strings of at least one character", "至少含一个字符的字符串")
 
     @property
     def greedy(self) -> bool:
@@ -172,16 +172,26 @@ def new_generator(seed: int) -> torch.Generator:
     return torch.Generator(device="cpu").manual_seed(seed)
 
 
+def bad_setting(name: str, got: object, expected: str, expected_zh: str) -> XverseError:
+    """E101, built."""
+    return error("E101", name=name, got=repr(got), expected=expected, expected_zh=expected_zh)
+
+
 def _check_integer(name: str, got: object, low: int, high: int | None) -> None:
     if isinstance(got, int) and not isinstance(got, bool) and low <= got and (high is None or got <= high):
         return
-    upper = "" if high is None else f" and at most {high}"
-    raise error("E101", name=name, got=repr(got), expected=f"a whole number, at least {low}{upper}")
+    upper, upper_zh = ("", "") if high is None else (f" and at most {high}", f"、不大于 {high}")
+    raise bad_setting(name, got, f"a whole number, at least {low}{upper}", f"不小于 {low}{upper_zh} 的整数")
 
 
 def _check_number(name: str, got: object, low: float, high: float, *, low_open: bool) -> None:
     number = got if isinstance(got, int | float) and not isinstance(got, bool) else float("nan")
     if low <= number <= high and not (low_open and number == low):  # NaN fails it
         return
-    relation = "above" if low_open else "at least"
-    raise error("E101", name=name, got=repr(got), expected=f"a number, {relation} {low:g} and at most {high:g}")
+    relation, relation_zh = ("above", "大于") if low_open else ("at least", "不小于")
+    raise bad_setting(
+        name,
+        got,
+        f"a number, {relation} {low:g} and at most {high:g}",
+        f"{relation_zh} {low:g}、不大于 {high:g} 的数",
+    )

@@ -1,5 +1,4 @@
-"""From token ids to text while they arrive: an exact streaming detokeniser, and stop strings held back until they are
-sure.
+"""From token ids to text while they arrive: an exact streaming detokeniser, and stop strings that never show.
 
 What crosses: ids in, text out. `TextStream` promises two things: the pieces it gives join to exactly what decoding
 all ids at once gives (cut before a stop string), and no piece is ever taken back. So it keeps text that could still

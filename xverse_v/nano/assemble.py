@@ -1,7 +1,8 @@
 """A trained model as an ordinary model folder: what every other command of the package reads.
 
-What crosses: the network and a folder name -> config, processor, tokenizer, chat template, generation settings, weights,
-model card, parity record and manifest, written beside and moved into place. This file trains and measures nothing.
+What crosses: the network and a folder name -> config, processor, tokenizer, chat template, generation settings,
+weights, model card, parity record and manifest, written beside and moved into place. This file trains and
+measures nothing.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def assemble(
     (partial / "generation_config.json").write_text(json.dumps({**ids, **GENERATION}, indent=2) + "\n")
     tensors = {name: value.detach().to(DTYPE).contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+    (partial / "model.safetensors").chmod(0o644)
     (partial / "README.md").write_text(model_card(source, scores or {}), encoding="utf-8")
     record_parity(partial)
     write_manifest(partial, tiler="upright", source={"trained": "xverse_v.nano", **source})

@@ -17,10 +17,10 @@ pipeline_tag: image-text-to-text
 
 # nano
 
-The built-in model of this package: 2.9 million parameters that answer questions about images of coloured shapes. It has the
-architecture of XVERSE-V-13B at a small size (CLIP vision tower, projector, Llama decoder, the same prompt form), and it
-was trained by the code in `xverse_v/nano`. **It was not made by XVERSE and shares no weights with their models.** It
-exists so that every command of the package can be tried, tested and measured offline on a laptop.
+The built-in model of this package: 3.5 million parameters that answer questions about images of coloured shapes. It
+has the architecture of XVERSE-V-13B at a small size (CLIP vision tower, projector, Llama decoder, the same prompt
+form), and it was trained by the code in `xverse_v/nano`. **It was not made by XVERSE and shares no weights with their
+models.** It exists so that every command of the package can be tried, tested and measured offline on a laptop.
 
 ## What it can do
 
@@ -34,9 +34,9 @@ It answers follow-up questions about the same image, and says a few sentences ab
 
 ## What it cannot do
 
-Photographs, text, drawings, dark or textured backgrounds, overlapping objects, more than six objects, two objects in one
-ninth of the image, several images in one prompt, other questions, other languages. It answers all the same, and the
-answer is then worth nothing. Its tiles carry no information that its global view lacks.
+Photographs, text, drawings, dark or textured backgrounds, overlapping objects, more than six objects, two objects in
+one ninth of the image, several images in one prompt, other questions, other languages. It answers all the same, and
+the answer is then worth nothing. Its tiles carry no information that its global view lacks.
 """
 
 
@@ -47,16 +47,14 @@ def _percent(value: float) -> str:
 def _scores(scores: Mapping[str, Any]) -> list[str]:
     lines = [
         "\n## Measured\n",
-        "Whole answer equal to the truth, greedy decoding, float32, images and questions of seeds that no training step saw;",
+        "Whole answer equal to the truth, greedy decoding, float32, images and questions of seeds that no step saw;",
         "95 % Wilson intervals. Made by `python -m xverse_v.nano.evaluate`.\n",
         "| group | right | of | share | 95 % interval |",
         "|---|---|---|---|---|",
     ]
     for name, row in scores.items():
-        low, high = row["interval"]
-        lines.append(
-            f"| {name} | {row['right']} | {row['asked']} | {_percent(row['share'])} | {_percent(low)} to {_percent(high)} |"
-        )
+        share, low, high = (_percent(value) for value in (row["share"], *row["interval"]))
+        lines.append(f"| {name} | {row['right']} | {row['asked']} | {share} | {low} to {high} |")
     return lines
 
 
@@ -70,9 +68,9 @@ def model_card(source: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
         "1. The vision tower learns from labels for every patch that the drawing program knows.",
         "2. The decoder learns to answer on images that are written out as sums of word-like vectors, without a pixel.",
         "3. The projector learns to write those vectors from the tower's features; both neighbours are frozen.",
-        "4. All parts learn together from pixels and answers. (The release freezes the tower and trains its decoder through",
-        "   LoRA; here the whole decoder is trained, because it starts from nothing.)\n",
-        "All data is drawn and worded by `xverse_v/nano/world.py` and `questions.py` from seeds; there is no other data.\n",
+        "4. All parts learn together from pixels and answers. (The release freezes the tower and trains its decoder",
+        "   through LoRA; here the whole decoder is trained, because it starts from nothing.)\n",
+        "All data is drawn and worded from seeds by `xverse_v/nano/world.py` and `questions.py`; there is no other.\n",
         "| fact | value |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in source.items()),

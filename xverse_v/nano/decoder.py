@@ -19,6 +19,8 @@ from xverse_v.nano.vocabulary import END_ID, PAD_ID, START_ID
 from xverse_v.nano.world import CELLS, COLOURS, SHAPES
 
 WIDTH = 192
+HEADS = 6
+HEAD = WIDTH // HEADS
 SPREAD = 0.07  # about 1/sqrt(WIDTH): the usual 0.02 is for wide models
 
 CONCEPTS: tuple[str, ...] = (
@@ -29,6 +31,12 @@ CONCEPTS: tuple[str, ...] = (
     *(f"cell {row} {column}" for row in range(CELLS) for column in range(CELLS)),
     "nothing here",
     "no cell here",
+)
+
+# What each of the three wired heads matches: colours; shapes, rows and columns; cells.
+MATCHED: tuple[list[int], ...] = tuple(
+    [index for index, name in enumerate(CONCEPTS) if name.split()[0] in kinds]
+    for kinds in (("colour",), ("shape", "row", "column"), ("cell",))
 )
 
 
@@ -67,9 +75,10 @@ def decoder_config() -> LlamaConfig:
         hidden_size=WIDTH,
         intermediate_size=512,
         num_hidden_layers=4,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
         max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
         initializer_range=SPREAD,
         rms_norm_eps=1e-6,
         pad_token_id=PAD_ID,
@@ -79,33 +88,55 @@ def decoder_config() -> LlamaConfig:
     )
 
 
-def make_decoder(seed: int) -> tuple[LlamaForCausalLM, torch.Tensor]:
-    """The decoder at its start and the concepts' vectors float[C, D].
+def _directions(count: int) -> torch.Tensor:
+    """float[count, D]: orthonormal rows from the global generator."""
+    return torch.linalg.qr(torch.randn(WIDTH, count)).Q.T.contiguous()
 
-    Two things help it to find lookups early. Words of one meaning share a part of their vectors, in both languages, in
-    and out. And half of the heads start as matchers: query and key use the same random map on the slowly rotating
-    dimensions, value and output are each other's transpose (after Trockman and Kolter, Mimetic initialization, 2023).
+
+def _slow_dimensions() -> list[int]:
+    """The dimensions of a head that the rotary embedding turns least, slowest first."""
+    half = HEAD // 2
+    return [index for pair in range(half - 1, half // 2 - 1, -1) for index in (pair, pair + half)]
+
+
+def _wire(model: LlamaForCausalLM, seen: torch.Tensor, said: torch.Tensor) -> None:
+    """Points three heads of every layer at the concepts, see `make_decoder`. `seen`, `said`: orthonormal float[C, D]."""
+    slow = _slow_dimensions()
+    for depth, layer in enumerate(model.model.layers):
+        attention = layer.self_attn
+        for head, group in enumerate(MATCHED):
+            first = head * HEAD
+            if depth < 2:
+                rows = [first + slow[at] for at in range(len(group))]
+                attention.q_proj.weight[rows] = 0.8 * said[group]
+                attention.k_proj.weight[rows] = 0.8 * seen[group]
+            read, copied = (seen, list(range(len(CONCEPTS)))) if depth < 2 else (said, group)
+            for at, index in enumerate(copied):
+                attention.v_proj.weight[first + at] = 0.5 * read[index]
+                attention.o_proj.weight[:, first + at] = 0.3 * said[index]
+
+
+def make_decoder(seed: int) -> tuple[LlamaForCausalLM, torch.Tensor]:
+    """The decoder at its start and the concepts' vectors in image tokens, float[C, D].
+
+    A lookup ("the colour of what is a circle") is slow to be found from random weights, so the start is wired for it. Every
+    concept has one direction in image tokens (`seen`) and one in words (`said`); words of one meaning share theirs in both
+    languages, in and out. In the first two layers three heads ask in `said`, match in `seen`, and bring what they find
+    back in `said`; in the last two, three heads copy along `said`. Everything else is random, and training moves it all.
     """
     torch.manual_seed(seed)
     model = LlamaForCausalLM(decoder_config())
-    concepts = torch.randn(len(CONCEPTS), WIDTH) * SPREAD
+    directions = _directions(2 * len(CONCEPTS))
+    seen, said = directions[: len(CONCEPTS)], directions[len(CONCEPTS) :]
+    size = SPREAD * math.sqrt(WIDTH)
     with torch.no_grad():
         rows = model.model.embed_tokens.weight
         for token, meanings in token_concepts().items():
-            shared = concepts[meanings].sum(0) / math.sqrt(len(meanings))
-            rows[token] = 0.8 * shared + 0.6 * torch.randn(WIDTH) * SPREAD
+            shared = said[meanings].sum(0) / math.sqrt(len(meanings))
+            rows[token] = 0.8 * size * shared + 0.6 * SPREAD * torch.randn(WIDTH)
         model.lm_head.weight.copy_(rows)
-        heads, size = 6, WIDTH // 6
-        slow = [i for i in range(size) if i % (size // 2) >= size // 4]
-        for layer in model.model.layers:
-            attention = layer.self_attn
-            for head in range(heads // 2):
-                chosen = [head * size + i for i in slow]
-                attention.q_proj.weight[chosen] = torch.randn(len(chosen), WIDTH) * 0.12
-                attention.k_proj.weight[chosen] = attention.q_proj.weight[chosen]
-                block = slice(head * size, (head + 1) * size)
-                attention.o_proj.weight[:, block] = attention.v_proj.weight[block].T
-    return model, concepts
+        _wire(model, seen, said)
+    return model, size * seen
 
 
 def answer_loss(

@@ -1,7 +1,7 @@
 """How good the built-in model is: greedy answers through the product's own processor and network, on unseen seeds.
 
-What crosses: a model folder -> a table of groups with counts, shares and 95 % Wilson intervals. A question counts as right
-only if the whole answer equals the truth. This file knows nothing of how the model was trained.
+What crosses: a model folder -> a table of groups with counts, shares and 95 % Wilson intervals. A question
+counts as right only if the whole answer equals the truth. This file knows nothing of how the model was trained.
 
     python -m xverse_v.nano.evaluate FOLDER [--scenes 100] [--out scores.json]
 """

@@ -1,7 +1,8 @@
 """The example images that the repository ships, and what may be asked about them.
 
-What crosses: a folder -> `images/*.png` and `questions.jsonl` (image, question, answer, language, kind). The scenes come from
-a split of their own, so no training step has seen them. The answers are the truth of the scenes, not the model's.
+What crosses: a folder -> `images/*.png` and `questions.jsonl` (image, question, answer, language, kind). The
+scenes come from a split of their own, so no training step has seen them. The answers are the truth of the
+scenes, not the model's.
 
     python -m xverse_v.nano.examples examples
 """

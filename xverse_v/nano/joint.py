@@ -1,9 +1,9 @@
 """Steps three and four of the recipe: the projector joins the two halves, then everything learns together from pixels.
 
-What crosses: the checkpoints of `tower` and `words` -> `train_projector` -> `train_joint`, each a checkpoint of the whole
-product model (`XverseVForConditionalGeneration`). In step three tower and decoder are frozen and the projector learns to
-write the concepts that the decoder was taught with. In step four all parts learn from the answers alone. This file
-refuses to know how scenes are drawn and questions are worded.
+What crosses: the checkpoints of `tower` and `words` -> `train_projector` -> `train_joint`, each a checkpoint of
+the whole product model (`XverseVForConditionalGeneration`). In step three tower and decoder are frozen and the
+projector learns to write the concepts that the decoder was taught with. In step four all parts learn from the
+answers alone. This file refuses to know how scenes are drawn and questions are worded.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import nn
 
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
 from xverse_v.nano import checkpoint
+from xverse_v.nano.crew import Crew
 from xverse_v.nano.decoder import CONCEPTS, answer_loss, concept, decoder_config, right_answers
 from xverse_v.nano.labels import PATCHES
 from xverse_v.nano.questions import QA, make_questions
@@ -107,7 +108,7 @@ def train_projector(folder: Path, tower: Path, words: Path, steps: int, *, peak:
 
 @dataclass(frozen=True)
 class JointBatch:
-    """Rows with their views: `pixels` float[V, 3, 224, 224]; `kept` int64[K] picks image tokens of all V*64, in order."""
+    """Rows with their views: `pixels` float[V, 3, 224, 224]; `kept` int64[K] picks from all V*64 image tokens."""
 
     batch: Batch
     pixels: torch.Tensor
@@ -171,7 +172,7 @@ def joint_scores(model: XverseVForConditionalGeneration, scenes: int, canvas: tu
         given = joint_batch("check", start, 10, tiled=False, keep=1.0, canvas=canvas)
         _, hits = joint_loss(model, given)
         for index, made in enumerate(given.asked):
-            for qa, right in zip(made, right_answers(given.batch, hits, index)):
+            for qa, right in zip(made, right_answers(given.batch, hits, index), strict=True):
                 for name in ("all", qa.language, qa.kind):
                     tally.setdefault(name, []).append(right)
     return {name: sum(values) / len(values) for name, values in sorted(tally.items())}
@@ -184,6 +185,7 @@ def train_joint(
 
     Every `every` steps it saves and scores `scored` unseen scenes at one view and at seven (a multiple of ten).
     """
+    crew = Crew.join()
     model = empty_model()
     model.load_state_dict(checkpoint.load_module(start), strict=True)
     groups = [
@@ -199,15 +201,16 @@ def train_joint(
         tiled = step % TILED_EVERY == TILED_EVERY - 1
         count = TILED_SCENES_A_STEP if tiled else SCENES_A_STEP
         keep = 1.0 if step % (3 * TILED_EVERY) == TILED_EVERY - 1 else 0.25
-        given = joint_batch("joint", 2**30 + step * SCENES_A_STEP, count, tiled=tiled, keep=keep)
+        given = joint_batch("joint", 2**30 + crew.start(step, SCENES_A_STEP), count, tiled=tiled, keep=keep)
         loss, hits = joint_loss(model, given)
         optimiser.zero_grad()
         loss.backward()
+        crew.average(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if step % 50 < 4 and (step % 50 == 0 or tiled):
+        if crew.leads and step % 50 < 4 and (step % 50 == 0 or tiled):
             log.info("joint step %d loss %.4f hits %.3f tiled %s", step, loss.item(), hits.float().mean(), tiled)
-        if (step + 1) % every == 0 or step + 1 == steps:
+        if crew.leads and ((step + 1) % every == 0 or step + 1 == steps):
             scores = {"x".join(map(str, size)): joint_scores(model, scored, size) for size in ((224, 224), (672, 448))}
             log.info(
                 "joint step %d %s", step + 1, {k: {n: round(v, 3) for n, v in s.items()} for k, s in scores.items()}

@@ -1,8 +1,9 @@
 """What the vision tower should see: labels for every patch of every view of a scene.
 
-What crosses: a scene and its grid -> integer arrays [V, 64]. A patch is labelled twice: by what covers it (`cover`), and,
-in the global view only, by what its cell of the 3x3 grid holds (`cell`, at the nine anchor patches). Class 0 is
-"nothing". This file refuses to know about models; it knows the patch layout: 8x8 patches of 28 pixels a 224-pixel view.
+What crosses: a scene and its grid -> integer arrays [V, 64]. A patch is labelled twice: by what covers it
+(`cover`), and, in the global view only, by what its cell of the 3x3 grid holds (`cell`, at the nine anchor
+patches). Class 0 is "nothing". This file refuses to know about models; it knows the patch layout: 8x8 patches
+of 28 pixels a 224-pixel view.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class PatchLabels:
 
 
 def _cover(scene: Scene, left: float, top: float, width: float, height: float) -> np.ndarray:
-    """int64[64]: 1 + index of the object that covers most of a patch of the view, 0 where less than a fifth is covered."""
+    """int64[64]: 1 + index of the object that covers most of a patch, 0 where less than a fifth is covered."""
     canvas = Image.new("L", (_FINE, _FINE), 0)
     pen = ImageDraw.Draw(canvas)
     for index, thing in enumerate(scene.things):

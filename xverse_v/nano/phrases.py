@@ -1,9 +1,10 @@
 """The words of the world in both languages, and the ways in which people ask.
 
-What crosses: tables. `{s}` is a shape, `{ss}` shapes, `{c}` a colour, `{x}` a described object, `{p}` a place. The first
-template of a kind is its plainest form; the first word of a place is the one that answers use.
+What crosses: tables. `{s}` is a shape, `{ss}` shapes, `{c}` a colour, `{x}` a described object, `{p}` a place.
+The first template of a kind is its plainest form; the first word of a place is the one that answers use.
 """
 
+# ruff: noqa: E501 (tables of words: a Chinese character counts double)
 from __future__ import annotations
 
 Language = str  # "en" or "zh"

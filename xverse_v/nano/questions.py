@@ -1,7 +1,8 @@
 """Questions about a scene, with their true answers, in English and Chinese.
 
-What crosses: a `Scene` and a seeded `random.Random` -> `QA` (kind, language, question, answer). The answer follows from
-the scene alone. A question that the scene does not settle (the colour of "the circle" where there are two) is never made.
+What crosses: a `Scene` and a seeded `random.Random` -> `QA` (kind, language, question, answer). The answer
+follows from the scene alone. A question that the scene does not settle (the colour of "the circle" where there
+are two) is never made.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from xverse_v.nano.world import CELLS, COLOURS, SHAPES, Scene, Thing
 
 KINDS = {
     "colour_of": 14, "shape_of": 9, "count_all": 9, "count_colour": 8, "count_shape": 8, "count_both": 3, "where": 16,
-    "what_at": 10, "colour_at": 3, "shape_at": 4, "exists_both": 5, "exists_shape": 4, "exists_colour": 3, "is_colour": 3,
-    "describe": 3,
+    "what_at": 10, "colour_at": 3, "shape_at": 4, "exists_both": 5, "exists_shape": 4, "exists_colour": 3,
+    "is_colour": 3, "describe": 3,
 }  # fmt: skip
 
 
@@ -32,7 +33,7 @@ class QA:
 def _only(things: tuple[Thing, ...], attribute: str) -> list[Thing]:
     """The things whose value of `attribute` no other thing shares."""
     values = [getattr(thing, attribute) for thing in things]
-    return [thing for thing, value in zip(things, values) if values.count(value) == 1]
+    return [thing for thing, value in zip(things, values, strict=True) if values.count(value) == 1]
 
 
 def _shape_word(rng: random.Random, language: str, shape: str) -> str:

@@ -1,10 +1,11 @@
 """Conversations as token trees: many questions about one image share the image's tokens in one row.
 
-What crosses: token ids in, `Row` out. A row is a list of segments; a segment sees itself and its ancestors only, and its
-positions go on where its parent ends, so every path from the root reads exactly like one prompt of the product:
-`Human: <|image|>xN\\n{question}\\nAssistant: {answer}<|endoftext|>Human: ...`. A supervised segment ends with an answer
-as the decoder must write it (after the prompt `Assistant: `, whose last token is a lone space); a history segment holds
-the answer as the processor will encode it later, in one piece with its prompt. This file knows nothing of images' contents.
+What crosses: token ids in, `Row` out. A row is a list of segments; a segment sees itself and its ancestors
+only, and its positions go on where its parent ends, so every path from the root reads exactly like one prompt
+of the product: `Human: <|image|>xN\\n{question}\\nAssistant: {answer}<|endoftext|>Human: ...`. A supervised
+segment ends with an answer as the decoder must write it (after the prompt `Assistant: `, whose last token is a
+lone space); a history segment holds the answer as the processor will encode it later, in one piece with its
+prompt. This file knows nothing of images' contents.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def opening_ids(system: str) -> tuple[int, ...]:
 
 
 def prompt_ids(question: str, before: str) -> tuple[int, ...]:
-    """A question and the opening of its answer. `before`: "image", "turn" (after an answer) or "start" (no image)."""
+    """A question and the opening of its answer. `before`: "image", "turn" (after an answer), "start" (no image)."""
     if before == "image":
         return _encode(f"{IMAGE}\n{question}\nAssistant: ", 1)
     if before == "turn":
@@ -77,7 +78,7 @@ class Row:
     answers: list[int] = field(default_factory=list)
 
     def add(self, ids: tuple[int, ...], parent: int, *, answer: int = 0, positions: list[int] | None = None) -> int:
-        """Adds a segment below `parent` (-1: none) whose last `answer` tokens are to be predicted; returns its index."""
+        """Adds a segment below `parent` (-1: none) whose last `answer` tokens are wanted; returns its index."""
         start = self.ends[parent] if parent >= 0 else 0
         where = positions if positions is not None else list(range(start, start + len(ids)))
         index = len(self.parents)

@@ -96,7 +96,10 @@ def tower_loss(logits: list[torch.Tensor], labels: list[torch.Tensor]) -> torch.
     """Mean cross-entropy; for the two cell heads the anchor patches carry ten times the weight of the others."""
     weight = torch.full((PATCHES,), 0.1)
     weight[list(ANCHOR_PATCHES)] = 1.0
-    losses = [F.cross_entropy(logit.transpose(1, 2), label, reduction="none") for logit, label in zip(logits, labels)]
+    losses = [
+        F.cross_entropy(logit.transpose(1, 2), label, reduction="none")
+        for logit, label in zip(logits, labels, strict=True)
+    ]
     cell = sum(((loss * weight).sum(1) / weight.sum()).mean() for loss in losses[2:])
     return losses[0].mean() + losses[1].mean() + 2.0 * torch.as_tensor(cell)
 

@@ -1,9 +1,9 @@
 """Step two of the recipe: the decoder learns to answer before it has seen a pixel.
 
-What crosses: `train_words(folder, steps)` -> a checkpoint in `folder`. An image is written out as 64 vectors: at the nine
-anchor patches the sum of the concepts that hold there (shape, colour, row, column, cell), elsewhere one vector for "no
-cell here". Most of those are left out at first (their positions stay), and come back during the run. The table of concepts
-is later what the projector must write. This file refuses to know about pixels.
+What crosses: `train_words(folder, steps)` -> a checkpoint in `folder`. An image is written out as 64 vectors:
+at the nine anchor patches the sum of the concepts that hold there (shape, colour, row, column, cell), elsewhere
+one vector for "no cell here". Most of those are left out at first (their positions stay), and come back during
+the run. The table of concepts is later what the projector must write. This file refuses to know about pixels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from xverse_v.nano import checkpoint, phrases
+from xverse_v.nano.crew import Crew
 from xverse_v.nano.decoder import WordDecoder, answer_loss, concept, right_answers
 from xverse_v.nano.labels import ANCHOR_PATCHES, ANCHORS, PATCHES, SIDE
 from xverse_v.nano.optimiser import Orthogonal, split_parameters
@@ -27,7 +28,6 @@ from xverse_v.nano.world import COLOURS, SHAPES, Scene, make_scene, split_seed
 
 log = logging.getLogger(__name__)
 ROWS_A_STEP = 12
-EARLY_STEPS = 500  # at the high rate
 QUESTIONS_A_SCENE = 6
 SYSTEMS = (
     "You are a helpful assistant.",
@@ -186,7 +186,7 @@ def word_scores(model: WordDecoder, start: int, count: int, keep: float) -> dict
             model.decoder.model, model.decoder.lm_head, batch, word_embeddings(model, batch.ids, images, noise)
         )
         for index, made in enumerate(asked):
-            for qa, right in zip(made, right_answers(batch, hits, index)):
+            for qa, right in zip(made, right_answers(batch, hits, index), strict=True):
                 for name in ("all", qa.language, qa.kind):
                     tally.setdefault(name, []).append(right)
     return {name: sum(values) / len(values) for name, values in sorted(tally.items())}
@@ -207,28 +207,29 @@ def train_words(
 
     Every `every` steps it saves and scores `scored` unseen scenes (a multiple of 25).
     """
+    crew = Crew.join()
     model = WordDecoder(seed)
     optimiser = Orthogonal(*split_parameters(model), lr=peak)
+    optimiser.settle()
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
-        if step >= EARLY_STEPS:
-            optimiser.settle()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, warmup=200, decay=decay, peak=peak)
         keep = 0.03 + 0.4 * min(1.0, step / ramp)
-        rows, images, _ = word_rows("words", step * ROWS_A_STEP, ROWS_A_STEP, keep, QUESTIONS_A_SCENE)
+        rows, images, _ = word_rows("words", crew.start(step, ROWS_A_STEP), ROWS_A_STEP, keep, QUESTIONS_A_SCENE)
         rows, images = pair_rows(rows, images)
         batch = collate(rows)
         shape = (sum(len(image.patches) for image in images), model.concepts.shape[1])
-        noise = 0.015 * torch.randn(shape, generator=torch.Generator().manual_seed(step))
+        noise = 0.015 * torch.randn(shape, generator=torch.Generator().manual_seed(crew.start(step, 1)))
         loss, hits = answer_loss(
             model.decoder.model, model.decoder.lm_head, batch, word_embeddings(model, batch.ids, images, noise)
         )
         optimiser.zero_grad()
         loss.backward()
+        crew.average(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if step % 50 == 0:
+        if step % 50 == 0 and crew.leads:
             log.info(
                 "words step %d loss %.4f tokens %d hits %.3f",
                 step,
@@ -236,7 +237,7 @@ def train_words(
                 batch.ids.shape[1],
                 hits.float().mean(),
             )
-        if (step + 1) % every == 0 or step + 1 == steps:
+        if crew.leads and ((step + 1) % every == 0 or step + 1 == steps):
             scores = word_scores(model, 0, scored, keep)
             log.info("words step %d %s", step + 1, {name: round(value, 3) for name, value in scores.items()})
             checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})

@@ -1,8 +1,9 @@
 """A small world of coloured shapes, drawn from integer seeds, that knows the truth about every image it draws.
 
-What crosses: `make_scene(seed)` -> `Scene` (plain data) and `draw(scene)` -> RGB PIL image of the scene's size. The same
-seed gives the same scene and the same pixels. This file refuses to know about questions, words, models and views.
-Places are the nine cells of a 3x3 grid over the image; a cell holds the centre of at most one object.
+What crosses: `make_scene(seed)` -> `Scene` (plain data) and `draw(scene)` -> RGB PIL image of the scene's size.
+The same seed gives the same scene and the same pixels. This file refuses to know about questions, words, models
+and views. Places are the nine cells of a 3x3 grid over the image; a cell holds the centre of at most one
+object.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def split_seed(split: str, index: int) -> int:
 
 @dataclass(frozen=True)
 class Thing:
-    """One object. `row`, `column`: its cell, 0..2. `x`, `y`: its centre in pixels. `radius`: half its extent in pixels."""
+    """One object. `row`, `column`: its cell, 0..2. `x`, `y`: its centre, `radius`: half its extent, in pixels."""
 
     shape: str
     colour: str
@@ -108,7 +109,7 @@ def _place(
 
 
 def make_scene(seed: int, canvas: tuple[int, int] | None = None) -> Scene:
-    """The scene of `seed`: 1 to 6 objects in different cells. `canvas` (width, height) overrides the seed's own choice."""
+    """The scene of `seed`: 1 to 6 objects in different cells. `canvas` (width, height) overrides the seed's own."""
     rng = random.Random(seed)
     drawn = rng.choices(CANVASES, CANVAS_WEIGHTS)[0]
     width, height = canvas or drawn

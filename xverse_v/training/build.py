@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from xverse_v.errors import error
@@ -21,6 +22,8 @@ from xverse_v.weights.lora import ADAPTER_FOLDER
 
 from .config import Rule, TrainConfig
 from .data.batches import MicroBatch, StepData
+from .data.config import DataConfig
+from .data.store import tower_hash
 from .distributed import World, shard
 from .logs import Work
 from .lora import add_lora
@@ -59,13 +62,12 @@ def build(config: TrainConfig, world: World) -> Parts:
     model = load_model(folder, dtype=str(world.dtype).removeprefix("torch."), attention=config.distribution.attention)
     claims = stage_network(model, config)
     work = Work(model)
+    data, held_out = open_data(config, model, XverseVProcessor.from_pretrained(folder), world)
     objective = Objective(model, features=config.data.features is not None, loss_chunk=config.distribution.loss_chunk)
     core = model.model
-    shard(objective, [*core.language_model.layers, core.vision_tower, core.multi_modal_projector], config.distribution, world)
+    shard(objective, [*core.language_model.layers, core.vision_tower], config.distribution, world)
     parameters = dict(objective.network.named_parameters())
     trained = {name: parameters[name] for name in claims.trained}
-    processor = XverseVProcessor.from_pretrained(folder)
-    held_out = config.validation.data if config.validation else None
     return Parts(
         config=config,
         world=world,
@@ -73,12 +75,31 @@ def build(config: TrainConfig, world: World) -> Parts:
         claims=claims,
         trained=trained,
         optimizer=_optimizer(config, claims, trained, world),
-        data=StepData(config.data, processor, config.optimisation),
-        held_out=StepData(held_out, processor, config.optimisation) if held_out else None,
+        data=data,
+        held_out=held_out,
         empty_batch=empty_batch(model.config),
         weights_id=weights_id(folder),
         work=work,
     )
+
+
+def open_data(
+    config: TrainConfig, model: XverseVForConditionalGeneration, processor: XverseVProcessor, world: World
+) -> tuple[StepData, StepData | None]:
+    """Training and held-out data. The leading rank goes first: it makes the indexes that the others then find."""
+
+    def opened(data: DataConfig, name: str) -> StepData:
+        tower = tower_hash(model) if data.features is not None else None
+        skips = config.run / f"skipped-{name}-{world.rank:05d}.jsonl"
+        return StepData(data, processor, cache=config.run / "index", tower=tower, skip_log=skips)
+
+    if not world.leads:
+        dist.barrier()
+    data = opened(config.data, "train")
+    held_out = opened(config.validation.data, "validation") if config.validation else None
+    if world.leads:
+        dist.barrier()
+    return data, held_out
 
 
 def stage_network(model: XverseVForConditionalGeneration, config: TrainConfig) -> Claims:

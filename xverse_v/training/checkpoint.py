@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,12 +100,14 @@ def restore(run: Path, step: int, parameters: Mapping[str, nn.Parameter], optimi
             optimizer.state[parameter]["step"] = torch.tensor(float(step), dtype=torch.float32, device=where)
 
 
-def read_weights(run: Path, step: int, shapes: Mapping[str, Sequence[int]]) -> State:
+def read_weights(run: Path, step: int) -> State:
     """Trained weights of a checkpoint by parameter name, whole, float32 on the CPU; in a process without ranks. Raises E260."""
     folder = folder_of(run, step)
-    state = {f"weight.{name}": torch.empty(tuple(shape), dtype=torch.float32) for name, shape in shapes.items()}
+    reader = HuggingFaceStorageReader(str(folder))
     try:
-        dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+        sizes = {name: facts.size for name, facts in reader.read_metadata().state_dict_metadata.items()}
+        state = {name: torch.empty(size, dtype=torch.float32) for name, size in sizes.items() if name.startswith("weight.")}
+        dcp.load(state, storage_reader=reader, no_dist=True)
     except Exception as problem:
         raise error("E260", folder=folder, problem=str(problem).replace("\n", " ")[:300]) from problem
     return {name.removeprefix("weight."): tensor for name, tensor in state.items()}

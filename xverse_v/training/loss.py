@@ -24,7 +24,7 @@ IGNORED = -100
 class Objective(nn.Module):
     """The network and its loss as one module, the root that FSDP wraps.
 
-    features: whether batches carry stored features of the vision tower instead of pixels; text-only batches follow suit.
+    features: whether the images of other batches come as stored features, so that a text-only batch runs what they run.
     loss_chunk: supervised positions whose logits exist at one time.
     """
 
@@ -53,13 +53,12 @@ class Objective(nn.Module):
     def _with_images(self, embeds: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
         """float[B, S, D] with each placeholder's row replaced by its image token. Raises E266 if the counts differ."""
         core, config = self.network.model, self.network.config
-        patches = batch.image_features if self.features else None
-        absent = patches is None if self.features else batch.pixel_values is None
-        if self.features and patches is None:
+        absent = batch.pixel_values is None and batch.image_features is None
+        patches = batch.image_features
+        if absent and self.features:
             patches = embeds.new_zeros(1, config.patches_per_view, config.vision_config.hidden_size)
-        if not self.features:
+        elif patches is None:
             patches = self._tower(embeds, batch.pixel_values)
-        assert patches is not None
         tokens = core.multi_modal_projector(patches.to(embeds.dtype))
         if absent:
             # A view of nothing, worth nothing: the projector and its collectives run on every rank.

@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "run.yaml"
 
-_FREE = ("run", "distribution", "checkpoints", "logs", "validation", "data.workers", "data.prefetch", "data.on_bad_image")
-"""Settings that a resumed run may change: they decide no weight."""
+_FREE_DATA = ("workers", "prefetch", "on_bad_image", "packing", "pack_length", "micro_batch", "features")
+_FREE = ("run", "distribution", "checkpoints", "logs", "validation", *(f"data.{name}" for name in _FREE_DATA))
+"""Settings that a resumed run may change: they decide where and how a step is computed, not which step it is."""
 
 
 def last_step(config: TrainConfig) -> int:

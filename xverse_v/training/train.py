@@ -175,6 +175,7 @@ def validate(run: Run, step: int) -> float:
     settings = run.config.validation
     assert settings is not None and run.held_out is not None
     set_modes(run.objective, training=False)
+    run.objective.features = settings.data.features is not None
     total = supervised = 0.0
     for number in range(settings.steps):
         run.watch.at(step, "validation")
@@ -186,6 +187,7 @@ def validate(run: Run, step: int) -> float:
         if isinstance(module, FSDPModule):
             module.reshard()
     set_modes(run.objective, training=True)
+    run.objective.features = run.config.data.features is not None
     [total] = run.world.sums(total)
     loss = total / supervised
     run.journal.step(step, {"validation_loss": loss})

@@ -117,7 +117,11 @@ def _write_tensors(
     records: dict[str, FileRecord] = {}
     where: dict[str, str] = {}
     with OpenFiles() as files:
-        if changes_nothing(plan.lora, files.tensors("adapters", plan.adapters)):
+
+        def adapter(name: str) -> torch.Tensor:
+            return files.read("adapters", plan.adapters, name)
+
+        if changes_nothing(plan.lora, adapter):
             plan.notes.append("every lora_B is zero: this LoRA changes nothing, as if it had never been trained")
         for shard_name, shard in zip(shard_names(len(shards)), shards, strict=True):
             with ShardWriter(folder / shard_name, shard) as writer:
@@ -126,7 +130,7 @@ def _write_tensors(
                     where[name] = shard_name
             records[shard_name] = writer.record
         if keep_lora:
-            records |= write_adapter(folder, plan.lora, files.tensors("adapters", plan.adapters))
+            records |= write_adapter(folder, plan.lora, plan.adapters, adapter)
     if len(shards) > 1:
         total = sum(tensor_bytes(kind, shape) for _, kind, shape in entries)
         index = {"metadata": {"total_size": total}, "weight_map": where}
@@ -143,11 +147,11 @@ def _rows(
         return
     source = plan.sources[name]
     kind = "adapters" if source.file is plan.adapters else "base"
-    tensor = files.tensors(kind, source.file)[source.name]
+    tensor = files.read(kind, source.file, source.name)
     pair = plan.lora.pairs.get(name)
     if pair is not None and not keep_lora:
-        lora = files.tensors("adapters", plan.adapters)
-        yield from merged_blocks(tensor, lora[pair.a], lora[pair.b], plan.lora.scale, dtype)
+        a, b = (files.read("adapters", plan.adapters, name) for name in (pair.a, pair.b))
+        yield from merged_blocks(tensor, a, b, plan.lora.scale, dtype)
         return
     for start, stop in blocks(tensor.shape, 4):
         yield tensor[start:stop].to(dtype)

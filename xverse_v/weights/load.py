@@ -20,7 +20,7 @@ from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
 from . import manifest
 from .inspect import inspect_folder
 from .lora import ADAPTER_FOLDER, ADAPTER_WEIGHTS
-from .parts import few, safetensors_header, weight_files
+from .parts import few, read_json, safetensors_header, weight_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,8 +48,17 @@ def load_model(
     if (folder / ADAPTER_FOLDER).is_dir():
         attach_adapter(model, folder, device=device)
     if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        model.generation_config = _generation_config(folder)
     return model.eval()
+
+
+def _generation_config(folder: Path) -> GenerationConfig:
+    """What `generate` uses when it is told nothing. Sampling flags of a greedy profile have no effect there, and
+    transformers would warn of them at every load, so they stay in the file."""
+    settings = read_json(folder / "generation_config.json")
+    if not settings.get("do_sample"):
+        settings = {name: value for name, value in settings.items() if name not in ("temperature", "top_p", "top_k")}
+    return GenerationConfig.from_dict(settings)
 
 
 def _dtype(asked: str, device: torch.device, config: XverseVConfig) -> torch.dtype:

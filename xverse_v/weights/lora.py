@@ -21,7 +21,7 @@ import torch
 from xverse_v.errors import error
 
 from .layout import DECODER, Shapes
-from .parts import TensorInfo, few
+from .parts import PartFile, TensorInfo, few
 from .writer import FileRecord, ShardWriter, blocks
 
 ADAPTER_FOLDER = "adapter"
@@ -160,9 +160,9 @@ def merged_blocks(
         yield change.mul_(scale).add_(weight[start:stop].float()).to(dtype)
 
 
-def changes_nothing(lora: Lora, reader: Mapping[str, torch.Tensor]) -> bool:
+def changes_nothing(lora: Lora, read: Callable[[str], torch.Tensor]) -> bool:
     """Whether every B is zero, as LoRA starts: the file was saved before any training, or lost it."""
-    return not any(bool(reader[pair.b].any()) for pair in lora.pairs.values())
+    return not any(bool(read(pair.b).any()) for pair in lora.pairs.values())
 
 
 def adapter_tensors(lora: Lora) -> dict[str, str]:
@@ -175,15 +175,24 @@ def adapter_tensors(lora: Lora) -> dict[str, str]:
     return names
 
 
-def write_adapter(folder: Path, lora: Lora, reader: Mapping[str, torch.Tensor]) -> dict[str, FileRecord]:
-    """`adapter/` as peft reads it, tensors bit for bit as in the file. Returns records by path in `folder`."""
+def write_adapter(
+    folder: Path, lora: Lora, part: PartFile, read: Callable[[str], torch.Tensor]
+) -> dict[str, FileRecord]:
+    """`adapter/` as peft reads it, tensors bit for bit as in the file. Returns records by path in `folder`.
+
+    Raises E307 for a value that is not finite.
+    """
     target = folder / ADAPTER_FOLDER
     target.mkdir()
-    names = adapter_tensors(lora)
-    entries = [(name, reader[source].dtype, tuple(reader[source].shape)) for name, source in names.items()]
+    names, tensors = adapter_tensors(lora), part.tensors
+    entries = [(name, getattr(torch, tensors[source].dtype), tensors[source].shape) for name, source in names.items()]
     with ShardWriter(target / ADAPTER_WEIGHTS, entries) as writer:
         for name, source in names.items():
-            writer.write(name, [reader[source]])
+            tensor = read(source)
+            bad = int((~tensor.isfinite()).sum())
+            if bad:
+                raise error("E307", path=part.path, name=source, count=bad, dtype=tensors[source].dtype)
+            writer.write(name, [tensor])
     kinds = "|".join(re.escape(module) for module in lora.modules)
     config = {
         "peft_type": "LORA",

@@ -59,9 +59,9 @@ class Parts:
         return self._files[part, name].tensors[name].shape
 
     def stored(self, part: str, name: str) -> torch.Tensor:
-        """A tensor as it is in its file, memory-mapped, valid until the next call."""
+        """A tensor as it is in its file, memory-mapped."""
         kind = "adapters" if part == "adapters" else "base"
-        return self._open.tensors(kind, self._files[part, name])[name]
+        return self._open.read(kind, self._files[part, name], name)
 
     def get(self, part: str, name: str) -> torch.Tensor:
         """A tensor in float32, rounded to the stored dtype first."""

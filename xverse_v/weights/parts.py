@@ -44,6 +44,7 @@ DTYPES: Mapping[str, str] = {
     "F8_E5M2": "float8_e5m2",
 }
 _EXAMPLES = 3
+_HELD_BYTES = 64 * 2**20
 _HEADER_LIMIT = 100_000_000  # bytes; the largest header that the safetensors library accepts itself
 
 # Everything a pickled state dict of plain tensors refers to. Used to describe a file, not to protect us: torch's own
@@ -219,10 +220,16 @@ class _Lazy(Mapping[str, torch.Tensor]):
 
 
 class OpenFiles:
-    """Tensors of many files with few of them open: the last one of each `kind` asked for. A context."""
+    """Tensors of many files, one file of each `kind` open at a time. A context.
+
+    Pages of a mapped file count as memory until the mapping ends, so a file is opened anew after every 64 MB that were
+    read from it: what is held is that much, not the file.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[PartFile, ExitStack, Mapping[str, torch.Tensor]]] = {}
+        self._last: dict[str, str] = {}
+        self._read: dict[str, int] = {}
 
     def __enter__(self) -> OpenFiles:
         return self
@@ -231,14 +238,19 @@ class OpenFiles:
         for kind in list(self._open):
             self._close(kind)
 
-    def tensors(self, kind: str, part: PartFile) -> Mapping[str, torch.Tensor]:
-        """The tensors of `part`; those of the file of this kind asked for before become invalid."""
-        if kind in self._open and self._open[kind][0] is not part:
+    def read(self, kind: str, part: PartFile, name: str) -> torch.Tensor:
+        """One tensor, memory-mapped; its pages are let go soon after the caller does."""
+        if kind in self._open and (self._open[kind][0] is not part or self._read[kind] > _HELD_BYTES):
             self._close(kind)
         if kind not in self._open:
             stack = ExitStack()
             self._open[kind] = (part, stack, stack.enter_context(open_tensors(part)))
-        return self._open[kind][2]
+            self._read[kind], self._last[kind] = 0, ""
+        tensor = self._open[kind][2][name]
+        if name != self._last[kind]:  # block after block of one tensor is one reading of it
+            self._read[kind] += tensor.numel() * tensor.element_size()
+            self._last[kind] = name
+        return tensor
 
     def _close(self, kind: str) -> None:
         self._open.pop(kind)[1].close()

@@ -7,7 +7,7 @@ fitted. Training is in `plan_training`, what would fit in `plan_fit`, seconds in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -83,9 +83,19 @@ def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
     """The memory of one device while the engine answers: rows prefilled one by one, then decoded together.
 
     Raises E156 when prompt and answer do not fit the context, E157 when the heads cannot be split over the GPUs, E159
-    for an unknown dtype.
+    for an unknown dtype, E153 and E155 for sizes and counts that cannot be.
     """
     check_choice("dtype", options.dtype, WEIGHT_DTYPES)
+    check_counts(
+        {
+            "--question-tokens": options.question_tokens,
+            "--new-tokens": options.new_tokens,
+            "--turns": options.turns,
+            "--batch": options.batch,
+            "--requests": options.requests,
+            "--gpus": options.device.gpus,
+        }
+    )
     device, views = options.device, views_of(options.images, options.max_tiles, shape.vision.image_size)
     image_tokens = sum(views) * shape.vision.patches
     prompt = image_tokens + options.turns * options.question_tokens + (options.turns - 1) * options.new_tokens
@@ -94,6 +104,7 @@ def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
     kernels = Kernels(ELEMENT_BYTES[compute_dtype(options.dtype)], device.kind == "cpu", device.threads)
     facts = {
         "views": views,
+        "image_tokens_per_view": shape.vision.patches,
         "image_tokens": image_tokens,
         "prompt_tokens": prompt,
         "context_tokens": prompt + options.new_tokens,
@@ -117,10 +128,11 @@ def _phases(
     image_tokens, turn = sum(views) * shape.vision.patches, options.question_tokens
     text = turn + (options.new_tokens if options.turns > 1 else 0)
     shared = prompt if options.turns > 1 else image_tokens
-    part = cache_item(shape, "copy for the prefix cache", max(image_tokens, text) if shared else 0, element)
     bound = options.prefix_bytes
     if bound is None:
         bound = max(PREFIX_BYTES, shape.decoder.cache_bytes(shape.decoder.context, element))
+    copied = max(image_tokens, text) if shared and bound else 0
+    part = cache_item(shape, "copy for the prefix cache", copied, element)
     prefix = [
         _kept(cache_item(shape, "prefix cache", shared, element), count, bound) for count in (requests - 1, requests)
     ]
@@ -192,6 +204,13 @@ def check_choice(name: str, given: str, known: Sequence[str]) -> None:
     """Raises E159 for a value that is not one of `known`."""
     if given not in known:
         raise error("E159", name=name, given=given, known=", ".join(known))
+
+
+def check_counts(given: Mapping[str, int]) -> None:
+    """Raises E155 for the first flag below 1."""
+    for flag, value in given.items():
+        if value < 1:
+            raise error("E155", flag=flag, given=value, expected="1 or more")
 
 
 def check_context(shape: ModelShape, prompt: int, new_tokens: int, image_tokens: int) -> None:

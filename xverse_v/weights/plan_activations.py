@@ -1,8 +1,8 @@
 """What is alive at the worst moments of answering, listed as the code holds it. Shapes in, bytes out.
 
 A list names every tensor that lives at one moment: the arguments that calling frames still hold as well as what the
-line at work makes. Nothing here is fitted; a list that stops matching the code is caught by the test that measures it. The
-file knows no files, no devices and no options, and nothing of training (`plan_training`).
+line at work makes. Nothing here is fitted; a list that stops matching the code is caught by the test that measures it.
+Of devices only the attention kernel matters here; options, files and training (`plan_training`) are not known.
 """
 
 from __future__ import annotations

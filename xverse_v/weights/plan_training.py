@@ -14,7 +14,7 @@ from typing import Any
 
 from xverse_v.errors import error
 from xverse_v.model.tiling import MAX_TILES
-from xverse_v.weights.plan import check_choice, check_context, views_of, weight_items
+from xverse_v.weights.plan import check_choice, check_context, check_counts, views_of, weight_items
 from xverse_v.weights.plan_activations import Kernels, decoder_pass, features_item, views_item, vision_phase
 from xverse_v.weights.plan_table import Device, Item, Phase, Plan, Stage, product, worst_of
 from xverse_v.weights.shapes import ELEMENT_BYTES, ModelShape
@@ -74,12 +74,25 @@ def plan_training(shape: ModelShape, options: TrainingOptions) -> Plan:
     """
     check_choice("stage", options.stage, ("pretrain", "finetune"))
     check_choice("dtype", options.dtype, tuple(ELEMENT_BYTES))
+    check_counts(
+        {
+            "--question-tokens": options.question_tokens,
+            "--new-tokens": options.new_tokens,
+            "--turns": options.turns,
+            "--micro-tokens": options.micro_tokens,
+            "--lora-rank": options.lora_rank,
+            "--gpus": options.device.gpus,
+        }
+    )
+    if not 0 <= options.dropout < 1:
+        raise error("E155", flag="--lora-dropout", given=options.dropout, expected="0 or more and less than 1")
     row = packed_row(shape, options)
     device = options.device
     kernels = Kernels(ELEMENT_BYTES[options.dtype], device.kind == "cpu", device.threads)
     trainable = shape.projector_parameters + shape.decoder.lora_parameters(options.rank)
     facts = {
         "views": list(row.sample_views),
+        "image_tokens_per_view": shape.vision.patches,
         "sample_tokens": row.tokens // row.samples,
         "samples": row.samples,
         "tokens": row.tokens,
@@ -221,8 +234,8 @@ def _rows(name: str, element: int, parts: int, row: PackedRow, width: int) -> It
 def _last_moments(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> list[list[Item]]:
     """What the last layer's feed-forward holds besides what is kept: at its last linear, and as gradients start."""
     element, width, feed_forward = kernels.element, shape.decoder.width, shape.decoder.feed_forward
-    # The normed input, the product, down_proj's result and its adapter's; in low precision the residual stream too, which
-    # is kept in float32 only: prompt embeddings, layer input, residual.
+    # The normed input, the product, down_proj's result and its adapter's; in low precision the residual stream
+    # too, which is kept in float32 only: prompt embeddings, layer input, residual.
     hidden = 1 + (2 if options.rank else 1) + (3 if element < 4 else 0)
     linear = [
         _rows("decoder: hidden states", element, hidden, row, width),

@@ -39,7 +39,9 @@ class SourceConfig(_Strict):
 
     path: Path = Field(description="A JSON or JSONL file; a tar shard or parquet file, a folder or a glob of them.")
     format: Format = Field("auto-by-content", description="auto-by-content looks at the first record, not at the name.")
-    image_root: Path | None = Field(None, description="Where image paths start and must stay; default: the file's folder.")
+    image_root: Path | None = Field(
+        None, description="Where image paths start and must stay; default: the file's folder."
+    )
     weight: float = Field(1.0, ge=0, description="Times a sample of this source is seen in one pass over the mixture.")
 
 
@@ -48,7 +50,11 @@ class DataConfig(_Strict):
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="What is mixed.")
     seed: int = Field(0, description="Of the order of samples.")
-    max_length: int = Field(8192, ge=1, description="Most tokens of a sample after expansion; a longer one is an error.")
+    global_batch: int = Field(8, ge=1, description="Samples of one optimizer step, over all ranks and micro-batches.")
+    micro_batch: int = Field(1, ge=1, description="Samples of a padded micro-batch; a packed one is always one row.")
+    max_length: int = Field(
+        8192, ge=1, description="Most tokens of a sample after expansion; a longer one is an error."
+    )
     packing: bool = Field(True, description="Several samples share a row without seeing each other.")
     pack_length: int | None = Field(None, ge=1, description="Most tokens of a packed row; default: max_length.")
     shuffle_window: int | None = Field(
@@ -61,6 +67,9 @@ class DataConfig(_Strict):
     )
     answer_tokens: AnswerTokens = Field(
         "separate", description="How an answer's first word is encoded after the prompt's last space; see encode.py."
+    )
+    features: Path | None = Field(
+        None, description="A feature store made by `xverse-v data encode`; null runs the vision tower."
     )
     workers: int = Field(0, ge=0, description="Processes that decode ahead; 0 works in the training process.")
     prefetch: int = Field(2, ge=1, description="Steps each worker prepares ahead.")

@@ -28,7 +28,7 @@ from xverse_v.media import DEFAULT_LIMITS, MediaLimits
 from xverse_v.model.processing import XverseVProcessor
 
 from .config import AnswerTokens
-from .sample import Sample
+from .sample import ImageRef, Sample
 
 if TYPE_CHECKING:
     from .store import FeatureStore
@@ -96,7 +96,7 @@ class Encoder:
         Raises E201 (nothing supervised), E202 (longer than max_length), E213 (a bad image; the media door's error is
         its cause), E215 (an image the store does not hold).
         """
-        opened = [self._open(sample, place) for place in range(len(sample.images))]
+        opened = [self.open(image, sample) for image in sample.images]
         views = self.views_of(opened)
         tokens = self.tokens(sample, views)
         pixels = features = None
@@ -114,6 +114,18 @@ class Encoder:
             id=sample.id,
             place=sample.place,
         )
+
+    def open(self, image: ImageRef, sample: Sample) -> Image.Image:
+        """An image of a sample. Raises E213; the media door's error is its cause."""
+        try:
+            opened = image.open(self.limits)
+        except XverseError as reason:
+            facts = {"en": reason.parts("en")["fact"], "zh": reason.parts("zh")["fact"], "code": reason.code}
+            raise error(
+                "E213", place=sample.place, id=sample.id, image=image.name, media=facts["code"], reason=facts["en"],
+                reason_zh=facts["zh"],
+            ) from reason  # fmt: skip
+        return opened
 
     def views_of(self, images: Sequence[Image.Image]) -> list[int]:
         """How many views each opened image has; cuts none of them."""
@@ -141,15 +153,6 @@ class Encoder:
         if not any(label != IGNORED for label in labels[1:]):
             raise error("E201", place=sample.place, id=sample.id, tokens=len(ids))
         return Tokens(ids, labels, image_tokens)
-
-    def _open(self, sample: Sample, place: int) -> Image.Image:
-        image = sample.images[place]
-        try:
-            return image.open(self.limits)
-        except XverseError as reason:
-            en, zh = (reason.parts(language)["fact"] for language in ("en", "zh"))  # type: ignore[arg-type]
-            facts = dict(place=sample.place, id=sample.id, image=image.name, media=reason.code, reason=en, reason_zh=zh)
-            raise error("E213", **facts) from reason
 
     def _pieces(self, sample: Sample) -> Iterator[tuple[str, bool]]:
         """The conversation's text in pieces, each with whether it is an answer. Raises E220 if the template is not one

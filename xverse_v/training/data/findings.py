@@ -15,7 +15,8 @@ from typing import Any, Literal, NoReturn
 
 from xverse_v.errors import Language, error, user_language
 
-from .formats import Origin, Report
+from .formats import Origin
+from .turns import Report
 
 Severity = Literal["error", "warning", "note"]
 
@@ -76,6 +77,6 @@ def refusing(origin: Origin) -> Report:
 
 def refuse(origin: Origin, code: str, facts: Mapping[str, Any]) -> NoReturn:
     """Raises E203 for a row that cannot be trained on."""
-    en, zh = (finding_text(code, facts, language) for language in ("en", "zh"))  # type: ignore[arg-type]
+    en, zh = (finding_text(code, facts, language) for language in ("en", "zh"))
     place = origin.where or f"{origin.source}:{origin.line}"
     raise error("E203", place=place, finding=code, reason=en, reason_zh=zh, path=origin.source)

@@ -27,7 +27,7 @@ _CHECKED_AT_ONCE = 64  # rows that `rows` holds at a time
 def pyarrow_parquet() -> Any:
     """The module `pyarrow.parquet`. Raises E208 if pyarrow is not installed."""
     try:
-        import pyarrow.parquet as module
+        import pyarrow.parquet as module  # type: ignore[import-not-found, unused-ignore]
     except ImportError as reason:
         raise error("E208") from reason
     return module

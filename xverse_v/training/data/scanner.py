@@ -192,7 +192,10 @@ def _array_row(window: _Window, decoder: json.JSONDecoder, repeated: list[str]) 
         raw_text = window.text[window.at : end]
         offset, size = window.advance(end)
         if not raw_text.isascii() and (found := re.search(r"[\udc80-\udcff]", raw_text)):
-            facts = {"byte": hex(ord(found[0]) - 0xDC00), "at": len(raw_text[: found.start()].encode("utf-8", _SURROUND))}
+            facts = {
+                "byte": hex(ord(found[0]) - 0xDC00),
+                "at": len(raw_text[: found.start()].encode("utf-8", _SURROUND)),
+            }
             return Row(offset, size, line, problem="D102", facts=facts)
         return Row(offset, size, line, value, repeated=tuple(dict.fromkeys(repeated)))
 

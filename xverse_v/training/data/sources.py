@@ -58,6 +58,7 @@ def open_source(config: SourceConfig, cache: Path, questions: Sequence[str] = ("
     elif kind == "webdataset":
         source = TarSource(files, format, root, cache, tuple(questions))
     else:
+        assert kind is not None
         source = JsonSource(files[0], kind, format, root, cache, tuple(questions))
     if not len(source):
         raise error("E206", path=config.path)

@@ -58,7 +58,8 @@ def members(file: BinaryIO) -> Iterator[Member]:
     """Regular files in order. Raises `TarDamaged`."""
     file.seek(0, io.SEEK_END)
     length = file.tell()
-    at, start, name, pax = 0, 0, "", {}
+    at, start, name = 0, 0, ""
+    pax: dict[str, str] = {}
     while True:
         file.seek(at)
         header = file.read(BLOCK)
@@ -131,7 +132,7 @@ def _text(field: bytes) -> str:
 def _pax_records(meta: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
     while meta:
-        length, _, rest = meta.partition(b" ")
+        length = meta.partition(b" ")[0]
         if not length.isdigit() or not 0 < int(length) <= len(meta):
             break
         key, _, value = meta[len(length) + 1 : int(length) - 1].partition(b"=")

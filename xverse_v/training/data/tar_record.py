@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .formats import Report
 from .tar import Member
+from .turns import Report, kind_of_value
 
 _TEXT = ("txt", "caption", "text")
 _IMAGE = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "img", "image")
@@ -34,10 +34,11 @@ def tar_record(members: Sequence[tuple[Member, bytes]], report: Report) -> dict[
     record: dict[str, Any] = {}
     try:
         if meta is not None:
-            record = json.loads(meta)
-            if not isinstance(record, dict):
-                report("D110", found="list" if isinstance(record, list) else "value")
+            value = json.loads(meta)
+            if not isinstance(value, dict):
+                report("D110", found=kind_of_value(value))
                 return None
+            record = value
         if text is not None:
             record["caption"] = text.decode("utf-8").strip()
     except UnicodeDecodeError as reason:
@@ -55,7 +56,7 @@ def tar_record(members: Sequence[tuple[Member, bytes]], report: Report) -> dict[
 def _with_images(record: dict[str, Any], images: list[bytes], key: str, report: Report) -> dict[str, Any]:
     conversation = "conversations" in record or "messages" in record
     # What a json member says of image files belongs to where the tar was made; the bytes here are the images.
-    kept = {name: record[name] for name in ("conversations", "messages", "system") if name in record}
+    kept: dict[str, Any] = {name: record[name] for name in ("conversations", "messages", "system") if name in record}
     if not conversation:
         kept["caption"] = record.get("caption", record.get("text"))
         if len(images) > 1:
