@@ -4,8 +4,8 @@
 # constraints change. Name another interpreter with `make test PYTHON=python3.12`.
 
 PYTHON ?= python3
-IMAGE ?= $(firstword $(sort $(wildcard examples/images/*.png examples/images/*.jpg)))
-QUESTION ?= What colour is it?
+IMAGE ?= examples/images/two.png
+QUESTION ?= What colour is the heart?
 
 VENV := .venv
 OLDEST := .venv-oldest
@@ -69,6 +69,7 @@ $(OLDEST)/bin/python:
 # torch comes first and alone, with its exact version: where several builds of it are on offer this is how pip takes
 # the one meant for the machine, and nothing later replaces it.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing torch, transformers and xverse-v into $(VENV); this takes some minutes, once." >&2
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch==2.13.0
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@

@@ -7,6 +7,7 @@ import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -97,6 +98,9 @@ def test_every_part_of_a_view_carries_its_class_and_lights_up_together(inspectio
         r'class="box v\d" style="left: ([\d.]+)%; top: ([\d.]+)%; width: ([\d.]+)%; height: ([\d.]+)%', text
     )
     assert len(boxes) == 6
+    tiles = inspection.report.views[1:]
+    expected = [(100 * tile.left / 672, 100 * tile.top / 448, 100 / 2, 100 / 3) for tile in tiles]
+    assert np.allclose(np.array(boxes, dtype=float), expected, atol=1e-3)
     assert sum(float(width) * float(height) for *_, width, height in boxes) == pytest.approx(100 * 100, rel=1e-4)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import golden, made_image
 from xverse_v.inspector import TileReport, inspect_tiles, tile_report
-from xverse_v.inspector.notes import percent, shape_words, stretch_words
+from xverse_v.inspector.notes import percent, ratio, shape_words, stretch_words
 from xverse_v.media import open_image
 from xverse_v.model import XverseVProcessor
 
@@ -194,6 +194,7 @@ def test_as_dict_is_json_with_words_in_both_languages(processor: XverseVProcesso
 
 def test_words_for_numbers() -> None:
     assert [percent(share) for share in (1, 2 / 3, 0.0112, 1.25, 0.99996)] == ["100%", "66.7%", "1.12%", "125%", "100%"]
+    assert [ratio(pixels) for pixels in (6, 1, 243.2, 0.25, 1 / 50176)] == ["6:1", "1:1", "243:1", "1:4", "1:50,176"]
     assert stretch_words(2 / 3, "en") == "squeezed x0.667" and stretch_words(1.5, "en") == "stretched x1.5"
     assert stretch_words(1.0, "en") == "unchanged" and stretch_words(0.5, "zh") == "压缩 x0.5"
     assert shape_words(2, 1, "en") == "2 times too wide" and shape_words(0.5, 1.5, "en") == "3 times too tall"

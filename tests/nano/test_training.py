@@ -32,11 +32,11 @@ def work(tmp_path_factory) -> Path:
 
 def test_the_tower_learns_and_resumes_exactly(tmp_path, work):
     fresh = SeeingTower()
-    pixels, labels = tower_batch("check", 0, 12)
+    pixels, labels, whole = tower_batch("check", 0, 12)
     torch.manual_seed(1)
-    before = tower_loss(SeeingTower()(pixels), labels)
+    before = tower_loss(SeeingTower()(pixels), labels, whole)
     fresh.load_state_dict(checkpoint.load_module(work / "tower"))
-    assert tower_loss(fresh(pixels), labels).item() < 0.8 * before.item()
+    assert tower_loss(fresh(pixels), labels, whole).item() < 0.8 * before.item()
     train_tower(tmp_path, 8, every=4, stop=4, scored=4)
     assert json.loads((tmp_path / "state.json").read_text())["step"] == 4
     train_tower(tmp_path, 8, every=4, scored=4)

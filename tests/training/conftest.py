@@ -39,10 +39,10 @@ def small_processor() -> XverseVProcessor:
     return XverseVProcessor(images, made.tokenizer, chat_template=made.chat_template, patches_per_view=(TILE // 14) ** 2)
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """Random weights, the same every time."""
     torch.manual_seed(0)
-    XverseVForConditionalGeneration(small_config()).save_pretrained(folder)
+    XverseVForConditionalGeneration(small_config()).to(dtype).save_pretrained(folder)
     small_processor().save_pretrained(folder)
     return folder
 

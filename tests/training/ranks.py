@@ -19,6 +19,8 @@ SECONDS = 120
 def _rank(recipe: str, rank: int, size: int, port: int, resume: bool, patch: Any) -> None:
     import torch
 
+    said = os.open(Path(recipe).with_name(f"stderr-{rank}.txt"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 2)
     torch.set_num_threads(1)
     if size > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_RANK=str(rank))
@@ -61,3 +63,8 @@ def wait(processes: list[BaseProcess]) -> list[int | None]:
 def train(document: dict[str, Any], ranks: int = 1, *, resume: bool = False, patch: Any = None) -> list[int | None]:
     """A whole run."""
     return wait(begin(document, ranks, resume=resume, patch=patch))
+
+
+def said(run: Path) -> str:
+    """What the ranks of a run wrote to stderr."""
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(run.glob("stderr-*.txt")))

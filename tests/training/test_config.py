@@ -35,7 +35,7 @@ def test_every_setting_is_explained() -> None:
 def test_overrides_replace_values_in_dictionaries_and_lists(recipe: Path) -> None:
     resolved = read_config(recipe, ["optimisation.steps=20", "data.sources.0.path=other.json", "stage.rules.1.lr=2e-4", "logs.wandb=x"])
     assert resolved.config.optimisation.steps == 20
-    assert resolved.config.data.sources[0].path == "other.json"
+    assert resolved.config.data.sources[0].path == Path("other.json")
     assert resolved.config.stage.rules[1].lr == 2e-4
     assert resolved.config.logs.wandb == "x"
 

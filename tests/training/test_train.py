@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
+import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.training import ranks
-from tests.training.conftest import PROJECTOR, lines, settings
+from tests.training.conftest import PROJECTOR, config_of, lines, settings, small_processor
 
 from xverse_v.training.checkpoint import complete_steps, folder_of, read_weights
+from xverse_v.training.data.batches import StepData
 
 SAME = 1e-6
 
@@ -33,11 +37,14 @@ def numbers(run: Path, name: str = "loss") -> list[float]:
 
 
 def assert_same(one: Path, two: Path, step: int) -> None:
-    assert numbers(one) == pytest.approx(numbers(two), abs=SAME, rel=0)
+    """Losses and gradient norms to 1e-6; weights by the norm of the difference, as AdamW turns a gradient of nearly nothing into
+    a step of either sign."""
+    for name in ("loss", "gradient_norm"):
+        assert numbers(one, name) == pytest.approx(numbers(two, name), abs=SAME, rel=0)
     first, second = read_weights(one, step), read_weights(two, step)
     assert first.keys() == second.keys()
     for name in first:
-        assert torch.allclose(first[name], second[name], atol=1e-5, rtol=0), name
+        assert (first[name] - second[name]).norm() <= 1e-4 * second[name].norm(), name
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +102,6 @@ def test_ranks_change_nothing(
 
 
 def test_a_rank_without_images_does_not_hang_the_others(small_folder: Path, samples: Path, tmp_path: Path) -> None:
-    import json
-
     records = json.loads(samples.read_text())
     with_image, without = records[1], records[0]
     data = samples.parent / "uneven.json"
@@ -167,16 +172,8 @@ def test_kills_at_random_steps_leave_the_final_weights_as_they_are(
     assert not list((killed / "checkpoints").glob("*.partial"))
 
 
-def poison_loss(rank: int) -> None:
-    _poison(rank, gradient=False)
-
-
-def poison_gradient(rank: int) -> None:
-    _poison(rank, gradient=True)
-
-
-def _poison(rank: int, *, gradient: bool) -> None:
-    """On rank 1, the pass that holds sample s11 gives a loss or a gradient that is not a number."""
+def poison(sample: str, gradient: bool, rank: int) -> None:
+    """On rank 1, the pass that holds a sample gives a loss or a gradient that is not a number."""
     from xverse_v.training.loss import Objective
 
     token_losses, forward = Objective._token_losses, Objective.forward
@@ -184,7 +181,7 @@ def _poison(rank: int, *, gradient: bool) -> None:
 
     def poisoned(self: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         total = token_losses(self, hidden, targets)
-        if rank == 1 and "s11" in self.seen:
+        if rank == 1 and sample in self.seen:
             if gradient:
                 total.register_hook(lambda g: g * bad)
             else:
@@ -198,18 +195,18 @@ def _poison(rank: int, *, gradient: bool) -> None:
     Objective._token_losses, Objective.forward = poisoned, noting  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("patch", [poison_loss, poison_gradient])
-def test_what_is_not_finite_stops_the_run_before_the_update(
-    small_folder: Path, samples: Path, tmp_path: Path, patch: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    document = settings(small_folder, samples, tmp_path, checkpoints__every=1, data__seed=2)
-    assert ranks.train(document, 2, patch=patch) == [1, 1]
-    said = capfd.readouterr().err
-    assert "E257" in said and "rank 1: " in said and "s11" in said and "rank 0: " not in said
-    assert ("gradient of" in said) == (patch is poison_gradient)
-    stopped = len(numbers(tmp_path)) + 1
-    assert f"Step {stopped} " in said
-    assert complete_steps(tmp_path) == list(range(1, stopped)), "something was written after the stop"
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_stops_the_run_before_the_update(small_folder: Path, samples: Path, tmp_path: Path, what: str) -> None:
+    document = settings(small_folder, samples, tmp_path / "run", checkpoints__every=1)
+    data = StepData(config_of(small_folder, samples, tmp_path).data, small_processor(), cache=tmp_path)
+    third = data.micro_batches(2, rank=1, world=2)
+    sample, beside = third[-1].sample_ids[0], third[-1].sample_ids[1]
+    earlier = [name for step in (0, 1) for batch in data.micro_batches(step) for name in batch.sample_ids]
+    assert sample not in earlier
+    assert ranks.train(document, 2, patch=partial(poison, sample, what == "gradient")) == [1, 1]
+    said = ranks.said(tmp_path / "run")
+    assert "E257 Step 3 " in said and f"ranks 1: rank 1: {what} of {sample}, {beside}." in said
+    assert complete_steps(tmp_path / "run") == [1, 2], "something was written after the stop"
 
 
 def hold_rank_one(rank: int) -> None:
@@ -226,37 +223,35 @@ def hold_rank_one(rank: int) -> None:
 
 
 def test_the_watchdog_names_the_rank_that_stands_still(
-    small_folder: Path, samples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    small_folder: Path, samples: Path, tmp_path: Path
 ) -> None:
     document = settings(small_folder, samples, tmp_path, distribution__stall_seconds=3)
     codes = ranks.train(document, 2, patch=hold_rank_one)
     assert 0 not in codes and None not in codes
-    said = capfd.readouterr().err
-    assert "E268" in said and "rank 1 has been in data of step 3" in said
+    said = ranks.said(tmp_path)
+    assert "E268" in said and "rank 1 has been in data of step 3" in said and "samples: samples.json[" in said
 
 
 def test_a_run_is_not_begun_twice_nor_resumed_with_other_settings(
-    reference: Path, small_folder: Path, samples: Path, capfd: pytest.CaptureFixture[str]
+    reference: Path, small_folder: Path, samples: Path
 ) -> None:
     assert ranks.train(settings(small_folder, samples, reference)) == [2]
-    assert "E258" in capfd.readouterr().err
+    assert "E258" in ranks.said(reference)
     changed = settings(small_folder, samples, reference, data__seed=5, logs__every=2)
     assert ranks.train(changed, resume=True) == [2]
-    said = capfd.readouterr().err
+    said = ranks.said(reference)
     assert "E259" in said and "data.seed: 1 -> 5" in said and "logs" not in said
 
 
 def test_a_damaged_checkpoint_is_refused(
-    reference: Path, small_folder: Path, samples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    reference: Path, small_folder: Path, samples: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(reference, run)
     shard = next(folder_of(run, 6).glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-10])
     assert ranks.train(settings(small_folder, samples, run), resume=True) == [1]
-    assert "E260" in capfd.readouterr().err
+    assert "E260" in ranks.said(run)
 
 
 def test_validation_measures_held_out_data_and_changes_no_weight(

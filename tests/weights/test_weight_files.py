@@ -17,7 +17,7 @@ from tests.conftest import GOLDEN, TINY, tiny_config
 from tests.weights.tiny_parts import ADAPTERS, CLIP, LLM
 from xverse_v.errors import XverseError
 from xverse_v.model import XverseVForConditionalGeneration
-from xverse_v.weights import layout, parts
+from xverse_v.weights import layout, parts, pickled
 from xverse_v.weights.lora import merged_blocks
 from xverse_v.weights.manifest import check_manifest, weights_id, write_manifest
 from xverse_v.weights.writer import BLOCK_BYTES, FileRecord, ShardWriter, blocks, plan_shards, shard_names
@@ -61,7 +61,7 @@ def test_headers_equal_the_tensors():
         state = state.get("model", state)
         found = {name: (info.shape, info.dtype) for name, info in part.tensors.items()}
         assert found == {name: (tuple(t.shape), str(t.dtype)[6:]) for name, t in state.items()}
-        assert all(parts.is_harmless(name) for name in parts.pickle_globals(path))
+        assert all(pickled.is_harmless(name) for name in pickled.pickle_globals(path))
 
 
 def test_the_format_comes_from_the_bytes_not_the_name(tmp_path):
@@ -75,10 +75,10 @@ def test_the_format_comes_from_the_bytes_not_the_name(tmp_path):
 def test_names_in_a_pickle_are_listed_in_every_protocol(protocol, tmp_path):
     with zipfile.ZipFile(tmp_path / "file.bin", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps([hashlib.sha256, zipfile.ZipFile], protocol=protocol))
-    names = parts.pickle_globals(tmp_path / "file.bin")
+    names = pickled.pickle_globals(tmp_path / "file.bin")
     assert "zipfile.ZipFile" in names and len(names) == 2
-    assert not parts.is_harmless("zipfile.ZipFile") and not parts.is_harmless("os.system")
-    assert parts.is_harmless("torch.BFloat16Storage") and parts.is_harmless("torch.float16")
+    assert not pickled.is_harmless("zipfile.ZipFile") and not pickled.is_harmless("os.system")
+    assert pickled.is_harmless("torch.BFloat16Storage") and pickled.is_harmless("torch.float16")
 
 
 def test_what_an_adapters_file_holds_besides_tensors_is_named(tmp_path):

@@ -83,6 +83,7 @@ def convert(
         grid=grid,
         dtype=dtype,
         max_shard_bytes=int(max_shard_gb * 1e9),
+        progress=note,
     )
     if json_:
         show_json(report.as_dict())

@@ -1,4 +1,7 @@
-"""`xverse-v data check`, `data show`, `data encode`: training data, before and as the model sees it. Parses, calls, prints."""
+"""`xverse-v data check`, `data show`, `data encode`: training data as it is and as the model sees it.
+
+Parses, calls, prints; the data room does it.
+"""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _print(report: TileReport, language: Language) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from xverse_v.inspector.notes import percent
+    from xverse_v.inspector.notes import percent, ratio
     from xverse_v.inspector.words import header_cells, label, view_name
 
     facts = Table.grid(padding=(0, 2))
@@ -133,7 +133,7 @@ def _print(report: TileReport, language: Language) -> None:
             f"{view.left:.0f},{view.top:.0f}-{view.right:.0f},{view.bottom:.0f}",
             f"x{view.stretch_x:.3g} x{view.stretch_y:.3g}",
             f"{view.aspect_error:.3g}",
-            f"{view.source_pixels:.3g}:1",
+            ratio(view.source_pixels),
             percent(view.detail_kept),
             f"{view.token_start}-{view.token_end - 1}",
         )

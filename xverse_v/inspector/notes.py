@@ -95,6 +95,17 @@ def percent(share: float) -> str:
     return f"{share * 100:.3g}%" if share < 9.995 else f"{share * 100:.0f}%"
 
 
+def ratio(source_pixels: float) -> str:
+    """Image pixels to view pixels: `6:1` where pixels were merged, `1:4` where they were repeated."""
+    if source_pixels < 0.9995:
+        return f"1:{_three_digits(1 / source_pixels)}"
+    return f"{_three_digits(source_pixels)}:1"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.3g}" if number < 100 else f"{number:,.0f}"
+
+
 def shape_words(x: float, y: float, language: Language) -> str:
     """`2.25 times too tall` or `... too wide`, of an image stretched by these factors."""
     factor = f"{max(x / y, y / x):.3g}"

@@ -17,7 +17,7 @@ from string import Template
 from PIL import Image
 
 from ..errors import Language
-from .notes import percent
+from .notes import percent, ratio
 from .report import Inspection, TileReport, ViewReport
 from .sheet import colour_of, lies_in_grid
 from .words import header_cells, label, view_corners, view_name, view_span
@@ -136,7 +136,7 @@ def _table(report: TileReport, language: Language) -> str:
             view_corners(view, language),
             label("across_down", language, x=view.stretch_x, y=view.stretch_y),
             f"{view.aspect_error:.3g}",
-            f"{view.source_pixels:.3g} : 1",
+            ratio(view.source_pixels),
             percent(view.detail_kept),
             view_span(view, language),
         )

@@ -27,8 +27,8 @@ LABELS: dict[str, dict[Language, str]] = {
     "pixels_lost": {"en": "{lost:,} pixels lost", "zh": "丢弃 {lost:,} 像素"},
     "rows_by_columns": {"en": "rows x columns, {orientation}", "zh": "行 x 列，{orientation}"},
     "nothing_lost": {
-        "en": "Nothing is lost: every pixel reaches the model true to shape.",
-        "zh": "没有损失：每个像素都原样到达模型。",
+        "en": "Shape and detail reach the model unchanged, or nearly so.",
+        "zh": "形状和细节到达模型时没有变化，或几乎没有变化。",
     },
     "thicker": {
         "en": "The strip is drawn thicker than it is, so that its tiles can be seen.",

@@ -202,7 +202,7 @@ def _decode_first_frame(data: bytes, kind: str, name: str, limits: MediaLimits) 
     if kind not in Image.OPEN:
         Image.init()
     # Not `Image.open`: only the plug-in of the sniffed format ever sees the bytes, and this door's own limits apply.
-    factory = _jpeg_alone if kind == "JPEG" else Image.OPEN[kind][0]
+    factory = Image.OPEN[kind][0]
     try:
         with factory(io.BytesIO(data), "") as lazy:
             _check_size(lazy.width, lazy.height, name, limits)
@@ -214,13 +214,6 @@ def _decode_first_frame(data: bytes, kind: str, name: str, limits: MediaLimits) 
         if is_cut_short(data, kind) or "truncated" in str(reason).lower():
             raise error("E517", name=name, kind=kind, bytes=len(data)) from reason
         raise error("E516", name=name, kind=kind, bytes=len(data), reason=_shown(reason)) from reason
-
-
-def _jpeg_alone(file: io.BytesIO, name: str) -> ImageFile.ImageFile:
-    """The first JPEG of the file; Pillow's own entry would go on to a second image behind it (MPO)."""
-    from PIL.JpegImagePlugin import JpegImageFile
-
-    return JpegImageFile(file, name)
 
 
 def _from_pil(image: Image.Image, limits: MediaLimits) -> Image.Image:

@@ -34,10 +34,10 @@ STAGES = ("tower", "words", "joint", "assemble")
 class Recipe:
     """Steps of every stage and the seeds of its starting weights."""
 
-    tower_steps: int = 9000
-    words_steps: int = 6000
+    tower_steps: int = 4500
+    words_steps: int = 2800
     projector_steps: int = 600
-    joint_steps: int = 4000
+    joint_steps: int = 1500
     tower_seed: int = 1
     words_seed: int = 2
     projector_seed: int = 3
@@ -52,8 +52,9 @@ def finish(work: Path, out: Path, recipe: Recipe, scenes: int) -> None:
     """Writes the folder, measures it, and writes it again with its scores in the model card."""
     model = empty_model()
     model.load_state_dict(checkpoint.load_module(work / "joint"), strict=True)
-    done = json.loads((work / "joint" / "state.json").read_text())["step"]
-    source = {**asdict(recipe), "joint_steps": done}
+    source = {name.replace("_", " "): value for name, value in asdict(recipe).items()}
+    for stage in ("tower", "words", "projector", "joint"):
+        source[f"{stage} steps"] = json.loads((work / stage / "state.json").read_text())["step"]
     assemble(model, out, source=source)
     if scenes:
         scores, wrong = evaluate(out, scenes)

@@ -100,7 +100,7 @@ def _slow_dimensions() -> list[int]:
 
 
 def _wire(model: LlamaForCausalLM, seen: torch.Tensor, said: torch.Tensor) -> None:
-    """Points three heads of every layer at the concepts, see `make_decoder`. `seen`, `said`: orthonormal float[C, D]."""
+    """Points three heads of every layer at the concepts, see `make_decoder`. `seen`, `said`: float[C, D]."""
     slow = _slow_dimensions()
     for depth, layer in enumerate(model.model.layers):
         attention = layer.self_attn
@@ -119,10 +119,11 @@ def _wire(model: LlamaForCausalLM, seen: torch.Tensor, said: torch.Tensor) -> No
 def make_decoder(seed: int) -> tuple[LlamaForCausalLM, torch.Tensor]:
     """The decoder at its start and the concepts' vectors in image tokens, float[C, D].
 
-    A lookup ("the colour of what is a circle") is slow to be found from random weights, so the start is wired for it. Every
-    concept has one direction in image tokens (`seen`) and one in words (`said`); words of one meaning share theirs in both
-    languages, in and out. In the first two layers three heads ask in `said`, match in `seen`, and bring what they find
-    back in `said`; in the last two, three heads copy along `said`. Everything else is random, and training moves it all.
+    A lookup ("the colour of what is a circle") is slow to be found from random weights, so the start is wired for it.
+    Every concept has one direction in image tokens (`seen`) and one in words (`said`); words of one meaning share
+    theirs in both languages, in and out. In the first two layers three heads ask in `said`, match in `seen`, and bring
+    what they find back in `said`; in the last two, three heads copy along `said`. Everything else is random, and
+    training moves it all.
     """
     torch.manual_seed(seed)
     model = LlamaForCausalLM(decoder_config())

@@ -20,12 +20,13 @@ from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
 from xverse_v.nano import checkpoint
 from xverse_v.nano.crew import Crew
 from xverse_v.nano.decoder import CONCEPTS, answer_loss, concept, decoder_config, right_answers
-from xverse_v.nano.labels import PATCHES
-from xverse_v.nano.questions import QA, make_questions
+from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES
+from xverse_v.nano.optimiser import Orthogonal, split_parameters
+from xverse_v.nano.questions import KINDS, QA, make_questions
 from xverse_v.nano.schedule import learning_rate
 from xverse_v.nano.sequences import Batch, collate, image_id
 from xverse_v.nano.tower import scene_views, to_pixels, vision_config
-from xverse_v.nano.words import QUESTIONS_A_SCENE, hang_questions, open_row, scene_meanings, talk_row
+from xverse_v.nano.words import PRACTICE, QUESTIONS_A_SCENE, hang_questions, open_row, scene_meanings, talk_row
 from xverse_v.nano.world import Scene, make_scene, split_seed
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class JointBatch:
 def joint_batch(
     split: str, start: int, count: int, *, tiled: bool, keep: float, canvas: tuple[int, int] | None = None
 ) -> JointBatch:
-    """Rows of `count` scenes from pixels. `keep`: share of a tile's tokens that stay in the row (positions stay)."""
+    """Rows of `count` scenes from pixels. `keep`: share of the image tokens that stay."""
     rows, views, kept, asked, offset = [], [], [], [], 0
     for index in range(start, start + count):
         seed = split_seed(split, index)
@@ -134,9 +135,9 @@ def joint_batch(
             size = (300, 200) if not tiled and rng.random() < 0.1 else size
         scene = make_scene(seed, size)
         every, _ = scene_views(scene)
-        patches = [p for p in range(len(every) * PATCHES) if p < PATCHES or rng.random() < keep]
+        patches = [p for p in range(len(every) * PATCHES) if p in ANCHOR_PATCHES or rng.random() < keep]
         row, root = open_row(rng, patches, len(every) * PATCHES)
-        made = make_questions(rng, scene, QUESTIONS_A_SCENE)
+        made = make_questions(rng, scene, QUESTIONS_A_SCENE, PRACTICE if split == "joint" else KINDS)
         if split == "joint":
             hang_questions(rng, row, root, made)
         else:
@@ -179,28 +180,36 @@ def joint_scores(model: XverseVForConditionalGeneration, scenes: int, canvas: tu
 
 
 def train_joint(
-    folder: Path, start: Path, steps: int, *, decay: int, peak: float = 5e-4, every: int = 250, scored: int = 60
+    folder: Path,
+    start: Path,
+    steps: int,
+    *,
+    decay: int,
+    peak: float = 7e-4,
+    frozen: bool = True,
+    every: int = 250,
+    scored: int = 60,
 ) -> None:
-    """All parts from the answers, up to `steps` steps, resuming from `folder` or beginning with the model in `start`.
+    """Decoder and projector from pixels and answers, resuming from `folder` or beginning with the model in `start`.
 
-    Every `every` steps it saves and scores `scored` unseen scenes at one view and at seven (a multiple of ten).
+    `frozen`: the vision tower keeps what it learnt. Background tokens come back over the run. Every `every` steps it
+    saves and scores `scored` unseen scenes at one view and at seven (a multiple of ten).
     """
     crew = Crew.join()
     model = empty_model()
     model.load_state_dict(checkpoint.load_module(start), strict=True)
-    groups = [
-        {"params": list(model.model.vision_tower.parameters()), "share": 0.4},
-        {"params": list(model.model.multi_modal_projector.parameters()), "share": 1.0},
-        {"params": [*model.model.language_model.parameters(), *model.lm_head.parameters()], "share": 1.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    if frozen:
+        model.model.vision_tower.requires_grad_(False)
+    optimiser = Orthogonal(*split_parameters(model), lr=peak)
+    optimiser.settle()
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
         for group in optimiser.param_groups:
-            group["lr"] = group["share"] * learning_rate(step, steps, warmup=100, decay=decay, peak=peak)
+            group["lr"] = learning_rate(step, steps, warmup=100, decay=decay, peak=peak)
         tiled = step % TILED_EVERY == TILED_EVERY - 1
         count = TILED_SCENES_A_STEP if tiled else SCENES_A_STEP
-        keep = 1.0 if step % (3 * TILED_EVERY) == TILED_EVERY - 1 else 0.25
+        # Whole tiles are long: two of three tiled steps see a third of their tokens.
+        keep = min(1.0, 0.1 + 1.2 * step / steps) * (0.3 if tiled and step // TILED_EVERY % 3 else 1.0)
         given = joint_batch("joint", 2**30 + crew.start(step, SCENES_A_STEP), count, tiled=tiled, keep=keep)
         loss, hits = joint_loss(model, given)
         optimiser.zero_grad()

@@ -8,6 +8,7 @@ are two) is never made.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xverse_v.nano import phrases
@@ -157,11 +158,12 @@ def make_question(rng: random.Random, scene: Scene, kind: str, language: str, *,
     return QA(kind, language, question, answer)
 
 
-def make_questions(rng: random.Random, scene: Scene, count: int) -> list[QA]:
-    """`count` different questions of random kinds and languages."""
+def make_questions(rng: random.Random, scene: Scene, count: int, kinds: Mapping[str, int] | None = None) -> list[QA]:
+    """`count` different questions of random kinds and languages. `kinds`: weights, `KINDS` unless given."""
+    weights = KINDS if kinds is None else kinds
     made: dict[str, QA] = {}
     for _ in range(count * 6):
-        kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+        kind = rng.choices(list(weights), list(weights.values()))[0]
         qa = make_question(rng, scene, kind, rng.choice(("en", "zh")))
         if qa is not None:
             made.setdefault(qa.question, qa)

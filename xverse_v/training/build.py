@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import nn
 
 from xverse_v.errors import error
-from xverse_v.model import XverseVForConditionalGeneration, XverseVProcessor
-from xverse_v.weights.load import load_model, weights_id
+from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, XverseVProcessor
+from xverse_v.weights.load import load_model, skeleton, weights_id
 from xverse_v.weights.lora import ADAPTER_FOLDER
 
 from .config import Rule, TrainConfig
@@ -28,7 +28,7 @@ from .distributed import World, shard
 from .logs import Work
 from .lora import add_lora
 from .loss import Objective, empty_batch
-from .stage import Claims, apply_stage
+from .stage import Claims, apply_stage, in_words, start_anew
 
 
 @dataclass
@@ -103,7 +103,9 @@ def open_data(
 
 
 def stage_network(model: XverseVForConditionalGeneration, config: TrainConfig) -> Claims:
-    """Add adapters if the stage has them, then apply its rules."""
+    """Start anew what the stage says, add its adapters, then apply its rules."""
+    if config.stage.fresh is not None:
+        start_anew(model, config.stage.fresh, config.seed)
     if config.stage.lora is not None:
         add_lora(model, config.stage.lora, config.seed)
     return apply_stage(model, config.stage)
@@ -120,3 +122,12 @@ def _optimizer(config: TrainConfig, claims: Claims, trained: Mapping[str, nn.Par
     return torch.optim.AdamW(
         [group(rule) for rule in config.stage.rules], betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=fused
     )
+
+
+def describe(config: TrainConfig) -> list[str]:
+    """What would train, in words, from the configuration of the model alone: no weights are read."""
+    folder = model_folder(config.model)
+    if not (folder / "config.json").is_file():
+        raise error("E300", path=folder)
+    model = skeleton(XverseVConfig.from_pretrained(folder), attention=None, dtype=torch.float32)
+    return in_words(config.stage, stage_network(model, config))

@@ -52,6 +52,7 @@ class Stage(_Settings):
     name: str = Field(description="What the log calls the stage: pretrain, finetune, or your own word.")
     rules: tuple[Rule, ...] = Field(min_length=1, description="The groups; no parameter may be claimed twice.")
     lora: LoraSettings | None = Field(None, description="Adapters to add before the rules are read; null for none.")
+    fresh: str | None = Field(None, description="Regular expression on full names of parameters to start anew from the seed.")
 
 
 class Optimisation(_Settings):
@@ -249,8 +250,8 @@ def _yaml_lines(value: Any, name: str = "", indent: int = 0) -> list[tuple[str, 
 
 
 def _explained(problem: ValidationError, path: Path) -> Exception:
-    """The first fault of a document as one of our errors."""
-    first = problem.errors()[0]
+    """The first fault of a document as one of our errors; an unknown key first, as it is often why another is missing."""
+    first = min(problem.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields_at(first["loc"][:-1])

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -22,12 +23,12 @@ from xverse_v.weights.load import weights_id
 from xverse_v.weights.lora import Lora, Pair, merged_blocks, write_adapter
 from xverse_v.weights.manifest import MANIFEST, write_manifest
 from xverse_v.weights.parity import PARITY_FILE, record_parity
-from xverse_v.weights.parts import safetensors_header, weight_files
+from xverse_v.weights.parts import PartFile, TensorInfo, safetensors_header, weight_files
 from xverse_v.weights.verify import VerifyReport, verify_folder
 from xverse_v.weights.writer import FileRecord, ShardWriter, blocks
 
 from .build import model_folder
-from .checkpoint import complete_steps, read_record, read_weights
+from .checkpoint import complete_steps, folder_of, read_record, read_weights
 from .config import TrainConfig
 from .lora import ADAPTER
 
@@ -46,9 +47,14 @@ class ExportReport:
     weights_id: str
     verified: VerifyReport
 
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        facts = {name: value for name, value in vars(self).items() if name != "verified"}
+        return {**facts, "verified": self.verified.as_dict()}
 
-def export(run: Path, out: Path, *, merge: bool, step: int | None = None, model: Path | None = None) -> ExportReport:
-    """Write the model folder `out` from a run's newest checkpoint, or that of `step`. `model`: where the base weights are now.
+
+def export(run: Path, out: Path, *, merge: bool, step: int | None = None, base: Path | None = None) -> ExportReport:
+    """Write the model folder `out` from a run's newest checkpoint, or that of `step`. `base`: where the base weights are now.
 
     Raises E260 and E261 for the checkpoint, E270 if the base weights are others, E271 if `out` is in use, and what verifying finds.
     """
@@ -61,11 +67,11 @@ def export(run: Path, out: Path, *, merge: bool, step: int | None = None, model:
     step = steps[-1] if step is None else step
     record = read_record(run, step)
     config = TrainConfig.model_validate(record.settings)
-    base = model or model_folder(config.model)
+    base = base or model_folder(config.model)
     found = weights_id(base)
     if found != record.weights_id:
         raise error("E270", run=run, expected=record.weights_id, folder=base, found=found)
-    trained = _Trained(read_weights(run, step), config)
+    trained = _Trained(folder_of(run, step), read_weights(run, step), config)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
@@ -82,8 +88,10 @@ def export(run: Path, out: Path, *, merge: bool, step: int | None = None, model:
 class _Trained:
     """A checkpoint's tensors, as whole replacements and as LoRA pairs, under the names that model folders use."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], config: TrainConfig) -> None:
+    def __init__(self, folder: Path, tensors: Mapping[str, torch.Tensor], config: TrainConfig) -> None:
         self.tensors = tensors
+        shapes = {name: TensorInfo(tuple(tensor.shape), "float32") for name, tensor in tensors.items()}
+        self.part = PartFile(folder, "safetensors", sum(tensor.nbytes for tensor in tensors.values()), shapes)
         self.whole = {name.replace(".base_layer.", "."): t for name, t in tensors.items() if ".lora_" not in name}
         modules = sorted({name.removesuffix(_DOWN) for name in tensors if name.endswith(_DOWN)})
         self.lora: Lora | None = None
@@ -122,7 +130,7 @@ def _write(
         unused -= set(header)
     assert not unused, f"trained tensors without a place in {base}: {sorted(unused)[:3]}"
     if trained.lora is not None and not merge:
-        records |= write_adapter(folder, trained.lora, trained.tensors)
+        records |= write_adapter(folder, trained.lora, trained.part, trained.tensors.__getitem__)
     left_out = {MANIFEST, PARITY_FILE, *(path.name for path in weights)}
     for path in base.iterdir():
         if path.is_file() and path.name not in left_out and not path.name.startswith("."):

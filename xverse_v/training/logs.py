@@ -160,14 +160,17 @@ def peak_memory_bytes() -> float:
     return float(most if sys.platform == "darwin" else most * 1024)
 
 
-def in_words(step: int, steps: int, loss: float, rates: Mapping[str, float], numbers: Mapping[str, float | None]) -> str:
-    """A line for a person."""
+def in_words(
+    step: int, steps: int, facts: Mapping[str, float], rates: Mapping[str, float], numbers: Mapping[str, float | None]
+) -> str:
+    """A line for a person. `facts` are the step's loss and counts, `numbers` what the meter found."""
+    skipped = f", {facts['skipped']:.0f} samples skipped" if facts["skipped"] else ""
     mfu = "" if numbers["mfu"] is None else f", MFU {100 * numbers['mfu']:.1f} %"
     learning = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
     minutes, seconds = divmod(int(numbers["eta_seconds"] or 0), 60)
     hours, minutes = divmod(minutes, 60)
     return (
-        f"step {step}/{steps}: loss {loss:.4f}, rate {learning}, {numbers['tokens_per_second']:,.0f} tokens/s{mfu}, "
+        f"step {step}/{steps}: loss {facts['loss']:.4f}, rate {learning}, {numbers['tokens_per_second']:,.0f} tokens/s{mfu}, "
         f"data wait {100 * (numbers['data_wait'] or 0):.0f} %, peak {numbers['peak_memory_gb']:.1f} GB, "
-        f"{hours}:{minutes:02}:{seconds:02} to go"
+        f"{hours}:{minutes:02}:{seconds:02} to go{skipped}"
     )

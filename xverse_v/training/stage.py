@@ -8,6 +8,7 @@ no devices and no learning-rate schedule.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import nn
 from xverse_v.errors import error
 
 from .config import Rule, Stage
-from .lora import SampleDropout
+from .lora import SampleDropout, key_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,25 @@ def _nearest(pattern: str, names: Mapping[str, nn.Parameter]) -> str:
     plain = re.sub(r"\\(.)|[.*+?()\[\]|^$]+", lambda m: m[1] or "", pattern)
     near = difflib.get_close_matches(plain, list(names), n=1, cutoff=0.0)
     return near[0] if near else "-"
+
+
+def start_anew(model: nn.Module, pattern: str, seed: int) -> list[str]:
+    """Give parameters the values of a new layer, as torch draws them but from the seed and their name. Returns their names.
+
+    Raises E254 if the pattern matches nothing.
+    """
+    parameters = dict(model.named_parameters())
+    [names] = claim(parameters, [Rule(name="fresh", match=pattern, lr=1.0)]).rules.values()
+    for name in names:
+        parameter = parameters[name]
+        value = torch.empty(parameter.shape, dtype=torch.float32)
+        if parameter.ndim > 1:
+            bound = 1 / math.sqrt(parameter[0].numel())
+            value.uniform_(-bound, bound, generator=torch.Generator().manual_seed(key_of(seed, "fresh", name)))
+        else:
+            value.fill_(0.0 if name.endswith(".bias") else 1.0)
+        parameter.data = value.to(parameter.device, parameter.dtype)
+    return list(names)
 
 
 def apply_stage(model: nn.Module, stage: Stage) -> Claims:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -47,8 +48,11 @@ class Run(Parts):
     saver: Saver
 
 
-def main(resolved: Resolved, *, resume: bool) -> None:
-    """Train to the last step, from the newest complete checkpoint if `resume`. Raises E250 to E299 and what data and weights raise."""
+def main(resolved: Resolved, *, resume: bool) -> float | None:
+    """Train to the last step, from the newest complete checkpoint if `resume`. Returns the last loss, None if nothing was left to do.
+
+    Raises E250 to E299 and what data and weights raise.
+    """
     config = resolved.config
     world = start(config.distribution)
     try:
@@ -64,17 +68,17 @@ def main(resolved: Resolved, *, resume: bool) -> None:
             run = _open(parts, stack)
             if world.leads:
                 _introduce(run, first)
-            train(run, first)
+            return train(run, first)
     finally:
         stop()
 
 
-def train(run: Run, first: int) -> None:
-    """Steps `first` + 1 to the last."""
-    settings, world = run.config, run.world
+def train(run: Run, first: int) -> float | None:
+    """Steps `first` + 1 to the last. Returns the last step's loss."""
+    settings, world, facts = run.config, run.world, dict[str, float]()
     last = settings.optimisation.steps
     for step in range(first + 1, last + 1):
-        run.watch.at(step, "data")
+        run.watch.at(step, "data", partial(rows_of_step, run, step))
         began = time.perf_counter()
         batches = list(run.data.micro_batches(step - 1, world.rank, world.size))
         waited = time.perf_counter() - began
@@ -88,6 +92,14 @@ def train(run: Run, first: int) -> None:
             run.watch.at(step, "checkpoint")
             run.saver.save(step, state_of(run.trained, run.optimizer))
     run.saver.finish()
+    return facts.get("loss")
+
+
+def rows_of_step(run: Run, step: int) -> list[str]:
+    """Where this rank's samples of a step stand in the data, before they are read."""
+    rows = run.data.samples_of_step(step - 1)[run.world.rank :: run.world.size]
+    paths = [source.path.name for source in run.config.data.sources]
+    return [f"{paths[source]}[{index}]" for source, index in rows]
 
 
 def update(run: Run, step: int, batches: list[MicroBatch]) -> dict[str, float]:
@@ -132,13 +144,14 @@ def agree(run: Run, step: int, batches: list[MicroBatch]) -> tuple[list[MicroBat
     run.watch.at(step, "count")
     views = sum(len(b.pixel_values) for b in batches if b.pixel_values is not None)
     tokens = sum(b.input_ids.numel() for b in batches)
-    supervised, tokens, views = run.world.sums(sum(b.supervised for b in batches), tokens, views)
+    skipped = run.data.skipped
+    supervised, tokens, views, skipped = run.world.sums(sum(b.supervised for b in batches), tokens, views, skipped)
     if not supervised:
         names = [name for b in batches for name in b.sample_ids]
         raise error("E265", step=step, samples=", ".join(names[:8]) or "-")
     most = int(run.world.largest(len(batches)))
     batches = batches + [run.empty_batch] * (most - len(batches))
-    return batches, {"supervised": supervised, "tokens": tokens, "views": views}
+    return batches, {"supervised": supervised, "tokens": tokens, "views": views, "skipped": skipped}
 
 
 def gradient_norm(trained: Mapping[str, nn.Parameter]) -> float:
@@ -232,7 +245,6 @@ def report(run: Run, step: int, facts: Mapping[str, float]) -> None:
     config = run.config
     rates = {rule.name: learning_rate(rule, step, config.optimisation) for rule in config.stage.rules}
     numbers = run.meter.numbers(config.optimisation.steps - step)
-    skipped = {"skipped": float(run.data.skipped)}
-    run.journal.step(step, {**facts, **{f"rate/{name}": rate for name, rate in rates.items()}, **numbers, **skipped})
+    run.journal.step(step, {**facts, **{f"rate/{name}": rate for name, rate in rates.items()}, **numbers})
     if run.world.leads:
-        log.info("%s", logs.in_words(step, config.optimisation.steps, facts["loss"], rates, numbers))
+        log.info("%s", logs.in_words(step, config.optimisation.steps, facts, rates, numbers))

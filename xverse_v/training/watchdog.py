@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 HEARTBEATS = "heartbeats"
 """Folder of the heartbeats inside a run."""
 
+Samples = Sequence[str] | Callable[[], Sequence[str]]
+
 WAITING = ("count", "reduce", "update", "checkpoint")
 """Phases in which a rank may only be waiting for others; the one to name is in another."""
 
@@ -72,14 +74,14 @@ class Watchdog:
         self.rank = rank
         self.seconds = seconds
         self.on_stall = on_stall
-        self._place: tuple[int, str, tuple[str, ...]] = (0, "start", ())
+        self._place: tuple[int, str, Samples] = (0, "start", ())
         self._since = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def at(self, step: int, phase: str, samples: Sequence[str] = ()) -> None:
-        """This rank is now in `phase` of `step`, working on `samples`."""
-        self._place = (step, phase, tuple(samples))
+    def at(self, step: int, phase: str, samples: Samples = ()) -> None:
+        """This rank is now in `phase` of `step`, working on `samples`; a function that names them is called only for a heartbeat."""
+        self._place = (step, phase, samples)
         self._since = time.monotonic()
 
     def __enter__(self) -> Watchdog:
@@ -99,7 +101,8 @@ class Watchdog:
 
     def _write(self) -> Beat:
         step, phase, samples = self._place
-        beat = Beat(self.rank, step, phase, samples, round(time.monotonic() - self._since, 3))
+        named = tuple(samples() if callable(samples) else samples)
+        beat = Beat(self.rank, step, phase, named, round(time.monotonic() - self._since, 3))
         partial = self._path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(beat), ensure_ascii=False), encoding="utf-8")
         partial.replace(self._path)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def convert(
     grid: Orientation = "release",
     dtype: str = "bfloat16",
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> ConversionReport:
     """Write the model folder `out` from a CLIP folder, a chat folder and an adapters file.
 
@@ -93,11 +94,13 @@ def convert(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial.mkdir()
     try:
-        records = _write_tensors(partial, plan, DTYPES[dtype], keep_lora, max_shard_bytes)
+        records = _write_tensors(partial, plan, DTYPES[dtype], keep_lora, max_shard_bytes, progress)
         write_settings(partial, plan.config, plan.tokenizer, grid)
+        progress("comparing every tensor and the logits of a made image with the three parts")
         checked = check_parity(partial, plan, llm, keep_lora=keep_lora)
         write_manifest(partial, tiler=grid, source=_source(plan), records=records)
         identity = weights_id(partial)
+        _to_disk(partial)
         if out.is_dir():
             out.rmdir()  # empty, as checked above
         partial.rename(out)
@@ -108,8 +111,23 @@ def convert(
     return _report(out, plan, identity, dtype, grid, keep_lora, files, checked, time.monotonic() - started)
 
 
+def _to_disk(folder: Path) -> None:
+    """Flush every file and folder, so that after a power cut the name does not stand for empty files."""
+    for path in (*folder.rglob("*"), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _write_tensors(
-    folder: Path, plan: Plan, dtype: torch.dtype, keep_lora: bool, max_shard_bytes: int
+    folder: Path,
+    plan: Plan,
+    dtype: torch.dtype,
+    keep_lora: bool,
+    max_shard_bytes: int,
+    progress: Callable[[str], None],
 ) -> dict[str, FileRecord]:
     """All shards, their index, and the adapter if it is kept. Returns hashes by file."""
     entries: list[Entry] = [(name, dtype, plan.shapes[name]) for name in (*plan.generated, *plan.sources)]
@@ -124,6 +142,7 @@ def _write_tensors(
         if changes_nothing(plan.lora, adapter):
             plan.notes.append("every lora_B is zero: this LoRA changes nothing, as if it had never been trained")
         for shard_name, shard in zip(shard_names(len(shards)), shards, strict=True):
+            progress(f"writing {shard_name}, {len(shard)} tensors")
             with ShardWriter(folder / shard_name, shard) as writer:
                 for name, _, shape in shard:
                     writer.write(name, _finite(name, _rows(name, shape, plan, files, dtype, keep_lora), plan))

@@ -27,14 +27,13 @@ from .parts import (
     TensorInfo,
     few,
     file_format,
-    is_harmless,
-    pickle_globals,
     read_header,
     read_json,
     read_part,
     safetensors_header,
     weight_files,
 )
+from .pickled import is_harmless, pickle_globals
 from .settings import placeholder_id
 
 Kind = Literal["model", "clip", "decoder", "adapters"]

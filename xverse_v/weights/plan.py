@@ -122,43 +122,36 @@ def _phases(
     shape: ModelShape, options: InferenceOptions, views: list[int], prompt: int, kernels: Kernels
 ) -> list[Phase]:
     """In the order of the run, for the last row of the last batch: all that came before it is still held."""
-    element, rows, requests = kernels.element, options.batch, max(options.batch, options.requests)
+    element, rows, others = kernels.element, options.batch, max(options.batch, options.requests) - 1
     columns, outgrown = cache_columns(prompt, options.new_tokens)
     kv = cache_item(shape, "KV cache", columns, element, rows)
-    image_tokens, turn = sum(views) * shape.vision.patches, options.question_tokens
-    text = turn + (options.new_tokens if options.turns > 1 else 0)
-    shared = prompt if options.turns > 1 else image_tokens
-    bound = options.prefix_bytes
-    if bound is None:
-        bound = max(PREFIX_BYTES, shape.decoder.cache_bytes(shape.decoder.context, element))
-    copied = max(image_tokens, text) if shared and bound else 0
-    part = cache_item(shape, "copy for the prefix cache", copied, element)
-    prefix = [
-        _kept(cache_item(shape, "prefix cache", shared, element), count, bound) for count in (requests - 1, requests)
-    ]
-    feature = features_item(shape, sum(views), element)
-    kept = replace(feature, name="feature cache")
-    features = [_kept(kept, count, options.feature_bytes) for count in (requests - 1, requests)]
-    before = [kv] if requests > 1 else []
+    image_tokens, several = sum(views) * shape.vision.patches, options.turns > 1
+    # A later turn is prefilled behind what its conversation left in the prefix cache: the answer before it and its text.
+    text = options.question_tokens + (options.new_tokens if several else 0)
+    shared = prompt if several else image_tokens
+    earlier = prompt - text if several else image_tokens
+    prefixes = [_prefix_item(shape, options, shared, others, own, element) for own in (0, earlier, shared)]
+    copied = (text if several else image_tokens) if options.prefix_bytes != 0 else 0
+    copy = cache_item(shape, "copy for the prefix cache", copied, element)
+    features = features_item(shape, sum(views), element)
+    kept = [_kept(features, count, options.feature_bytes) for count in (others, others + 1)]
     phases = []
     if views:
-        largest = max(views)
-        held = [*before, prefix[0], features[0]]
-        if kernels.cpu:
-            phases.append(cutting_phase(shape, views, element).plus(*held))
-        phases += [
+        held, largest = [*([kv] if others else []), prefixes[0], kept[0]], max(views)
+        images = decoder_pass(shape, image_tokens, image_tokens, kernels, name="prefill of the images")
+        phases = [
+            *([cutting_phase(shape, views, element).plus(*held)] if kernels.cpu else []),
             vision_phase(shape, largest, sum(views) - largest, kernels).plus(*held),
-            decoder_pass(shape, image_tokens, image_tokens, kernels, name="prefill of the images").plus(
-                kv, prefix[0], features[1], feature
-            ),
+            images.plus(kv, prefixes[0], kept[1], features),
         ]
-    phases += [
-        decoder_pass(shape, text, prompt, kernels, name="prefill of the text").plus(kv, prefix[1], features[1]),
-        Phase("keeping the prefix", (part,)).plus(kv, prefix[0], features[1], feature),
-    ]
     step = decoder_pass(shape, 1, columns, kernels, rows=rows, name="decode")
     growth = cache_item(shape, "KV cache before it grew, one layer", outgrown, element, rows, layers=1)
-    return [*phases, step.plus(kv, prefix[1], features[1], logits_item(shape, rows, element), growth)]
+    return [
+        *phases,
+        decoder_pass(shape, text, prompt, kernels, name="prefill of the text").plus(kv, prefixes[1], kept[1]),
+        Phase("keeping the prefix", (copy,)).plus(kv, prefixes[1 if several else 0], kept[1], features),
+        step.plus(kv, prefixes[2], kept[1], logits_item(shape, rows, element), growth),
+    ]
 
 
 def cache_columns(prompt: int, new_tokens: int) -> tuple[int, int]:
@@ -187,10 +180,25 @@ def cache_item(
     )
 
 
-def _kept(one: Item, count: int, bound: int) -> Item:
-    """What a bounded store holds after `count` entries of this size; an entry above the bound is never kept."""
-    fits = min(count, bound // one.bytes) if one.bytes else 0
-    return Item(one.name, f"{fits} x {one.bytes:,} bytes kept for reuse, at most {bound:,}", fits * one.bytes)
+def _prefix_item(
+    shape: ModelShape, options: InferenceOptions, shared: int, others: int, own: int, element: int
+) -> Item:
+    """What the prefix cache holds: `shared` tokens of each other request, `own` of this one, up to its bound."""
+    each = shape.decoder.cache_bytes(1, element)
+    bound = options.prefix_bytes
+    if bound is None:
+        bound = max(PREFIX_BYTES, each * shape.decoder.context)
+    room = bound // each
+    mine = own if own <= room else 0
+    tokens = mine + (min(others, (room - mine) // shared) * shared if shared else 0)
+    return Item("prefix cache", f"{tokens:,} tokens x {each:,} bytes kept for reuse, at most {bound:,}", tokens * each)
+
+
+def _kept(features: Item, count: int, bound: int) -> Item:
+    """What the feature cache holds after `count` requests; one above the bound is never kept."""
+    fits = min(count, bound // features.bytes) if features.bytes else 0
+    words = f"{fits} x {features.bytes:,} bytes kept for reuse, at most {bound:,}"
+    return Item("feature cache", words, fits * features.bytes)
 
 
 def _said(options: InferenceOptions) -> dict[str, Any]:

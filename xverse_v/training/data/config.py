@@ -46,7 +46,8 @@ class SourceConfig(_Strict):
 
 
 class DataConfig(_Strict):
-    """The samples of every optimizer step follow from `sources`, `seed`, `shuffle_window` and the global batch alone."""
+    """The samples of every optimizer step follow from `sources`, `seed`, `shuffle_window` and the global batch
+    alone."""
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="What is mixed.")
     seed: int = Field(0, description="Of the order of samples.")

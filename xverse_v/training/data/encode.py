@@ -3,10 +3,11 @@
 What crosses: a `Sample` and the processor in, `Encoded` out. The prompt form is the processor's own chat template; the
 placeholders are expanded as the processor expands them. Too long a sample is refused with numbers, never cut.
 
-**Where an answer begins.** At generation the prompt ends in `Assistant: ` and is encoded on its own; the answer's tokens
-come after it. A full conversation encoded in one piece would join that last space to the first word and so teach a
-sequence that generation never meets. So, as in the release's training code, each prompt and each answer is encoded by a
-call of its own and the ids are joined: the ids up to every answer of the first turn equal `processor(prompt)` exactly.
+**Where an answer begins.** At generation the prompt ends in `Assistant: ` and is encoded on its own; the answer's
+tokens come after it. A full conversation encoded in one piece would join that last space to the first word and so
+teach a sequence that generation never meets. So, as in the release's training code, each prompt and each answer is
+encoded by a call of its own and the ids are joined: the ids up to every answer of the first turn equal
+`processor(prompt)` exactly.
 - answer_tokens="separate" (the release): the answer's ids are those of the answer as a text of its own.
 - answer_tokens="continued": without the space that a Metaspace tokenizer puts in front of every text, so that the ids
   spell exactly one space between `Assistant:` and the first word. The built-in model was taught this way.
@@ -49,8 +50,9 @@ class Tokens(NamedTuple):
 class Encoded:
     """One sample as the model is trained on it.
 
-    input_ids, labels: int64[S]; labels are -100 or the token itself. pixel_values: float32[V, 3, T, T], or None for text
-    alone or if a feature store answered; then image_features: [V, P, E] in the store's dtype. views: V of each image.
+    input_ids, labels: int64[S]; labels are -100 or the token itself. pixel_values: float32[V, 3, T, T], or None for
+    text alone or if a feature store answered; then image_features: [V, P, E] in the store's dtype. views: V of each
+    image.
     """
 
     input_ids: torch.Tensor

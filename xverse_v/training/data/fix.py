@@ -58,7 +58,8 @@ class FixReport:
 
 
 def fix(path: Path, out: Path, settings: CheckSettings, progress: Callable[[int], None] | None = None) -> FixReport:
-    """Writes the clean copy. Raises E218 for a tar, parquet or several files, E219 if `out` exists, and what check raises."""
+    """Writes the clean copy. Raises E218 for a tar, parquet or several files, E219 if `out` exists, and what check
+    raises."""
     kind = kind_of(path) if path.is_file() else None
     if kind not in ("array", "lines"):
         raise error("E218", path=path, kind=kind or "a folder or pattern")
@@ -155,7 +156,8 @@ def _write_copy(work: Path, array: bool, repeated: dict[int, int], report: FixRe
         os.fsync(copy.fileno())
 
 
-# Mends: each changes `value` in place and says whether it did ----------------------------------------------------------
+# Mends: each changes `value` in place and says whether it did
+# ----------------------------------------------------------
 
 
 def _turns(value: dict[str, Any]) -> list[dict[str, Any]]:

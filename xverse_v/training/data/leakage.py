@@ -1,8 +1,8 @@
 """A benchmark to look for in training data: its images by their pixels, its questions by their words.
 
-What crosses: a TSV (columns `question`, and `image` in base64 or `image_path`), a JSON list or JSON lines in; a `Benchmark`
-that says what of a sample it holds out. Kept in memory: 16 bytes an image and the questions, so tens of megabytes for the
-largest benchmarks in use.
+What crosses: a TSV (columns `question`, and `image` in base64 or `image_path`), a JSON list or JSON lines in; a
+`Benchmark` that says what of a sample it holds out. Kept in memory: 16 bytes an image and the questions, so tens of
+megabytes for the largest benchmarks in use.
 """
 
 from __future__ import annotations

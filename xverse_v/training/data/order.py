@@ -1,11 +1,12 @@
 """Which sample stands at which position: a pure function of the seed, the sizes and the weights.
 
 What crosses: a position (0, 1, 2, ... without end) in, (source, index) out, in constant time and memory. Nothing here
-depends on ranks, workers, micro-batches or on what was asked before, so a training run's place in its data is one number.
+depends on ranks, workers, micro-batches or on what was asked before, so a training run's place in its data is one
+number.
 
-A source of n samples with weight w fills round(w * n) places of every pass over the mixture, spread evenly over it (sample
-j of m stands at time (2j + 1) / 2m). A source's own samples are permuted with a key of (seed, source, epoch), and no
-sample is seen a second time before the others of its source were seen once. With weight 1 a pass is an epoch.
+A source of n samples with weight w fills round(w * n) places of every pass over the mixture, spread evenly over it
+(sample j of m stands at time (2j + 1) / 2m). A source's own samples are permuted with a key of (seed, source, epoch),
+and no sample is seen a second time before the others of its source were seen once. With weight 1 a pass is an epoch.
 
 The permutation is a Feistel network on the smallest even number of bits that holds n, walked until the value is
 below n (Black and Rogaway, 2002: "Ciphers with arbitrary finite domains").

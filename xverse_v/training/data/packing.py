@@ -27,7 +27,8 @@ class MicroBatch:
 
     input_ids, labels, position_ids: int64[B, S]; labels are -100 or the token itself (the model shifts).
     segment_ids: int32[B, S], 0, 1, ... for the samples of a row from left to right, -1 for padding.
-    pixel_values: float32[V, 3, T, T] | None. image_features: [V, P, E] from a feature store | None. Both None: text only.
+    pixel_values: float32[V, 3, T, T] | None. image_features: [V, P, E] from a feature store | None. Both None: text
+    only.
     sample_ids: row after row, left to right. supervised: tokens the loss is taken over.
     """
 

@@ -1,7 +1,7 @@
 """What was seen before, for files of any length: digests go to disk and are compared at the end.
 
-What crosses: (digest, number) pairs in, (number, first number) of every repetition out. Memory holds one of 64 buckets at
-a time: for a million rows about half a megabyte.
+What crosses: (digest, number) pairs in, (number, first number) of every repetition out. Memory holds one of 64 buckets
+at a time: for a million rows about half a megabyte.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ Problems = tuple[tuple[str, dict[str, Any]], ...]
 
 @dataclass(frozen=True)
 class RawRow:
-    """`file` numbers the file. `counts`: 1 if it is a row, 0 if it is something around rows (a blank line, an open array)."""
+    """`file` numbers the file. `counts`: 1 if it is a row, 0 if it is something around rows (a blank line, an open
+    array)."""
 
     origin: Origin
     value: Any

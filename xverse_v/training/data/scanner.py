@@ -162,6 +162,7 @@ def _scan_array(path: Path, strict: bool) -> Iterator[Row]:
     decoder = _decoder(repeated if strict else None)
     with path.open("rb") as file:
         window = _Window(file)
+        keys: frozenset[str] = frozenset()
         window.more()
         if window.text.startswith("\ufeff"):
             window.advance(1)
@@ -173,11 +174,13 @@ def _scan_array(path: Path, strict: bool) -> Iterator[Row]:
                     yield Row(window.offset, 0, window.line, problem="D106")
                 return
             repeated.clear()
-            yield _array_row(window, decoder, repeated)
+            row = _array_row(window, decoder, repeated, keys)
+            keys = frozenset(row.value) if isinstance(row.value, dict) else keys
+            yield row
         yield Row(window.offset, 0, window.line, problem="D105")
 
 
-def _array_row(window: _Window, decoder: json.JSONDecoder, repeated: list[str]) -> Row:
+def _array_row(window: _Window, decoder: json.JSONDecoder, repeated: list[str], keys: frozenset[str]) -> Row:
     line = window.line
     while True:
         try:
@@ -188,7 +191,7 @@ def _array_row(window: _Window, decoder: json.JSONDecoder, repeated: list[str]) 
             if _may_go_on(reason, window) and window.more():
                 repeated.clear()
                 continue
-            return _broken_row(window, str(reason))
+            return _broken_row(window, decoder, keys, str(reason))
         raw_text = window.text[window.at : end]
         offset, size = window.advance(end)
         if not raw_text.isascii() and (found := re.search(r"[\udc80-\udcff]", raw_text)):
@@ -207,12 +210,23 @@ def _may_go_on(reason: Exception, window: _Window) -> bool:
     return reason.pos >= len(window.text) - 16 or reason.msg.startswith("Unterminated string")
 
 
-def _broken_row(window: _Window, reason: str) -> Row:
-    """The row from here to where the next one seems to begin, or to the end."""
-    line = window.line
+def _broken_row(window: _Window, decoder: json.JSONDecoder, keys: frozenset[str], reason: str) -> Row:
+    """The row from here to where the next one begins: the next object that shares a key with the last sound row, which
+    the objects inside a row do not. Without such an object the rest of the file is one broken row."""
+    line, tried = window.line, 0
     while True:
-        found = _NEXT_ROW.search(window.text, window.at)
-        if found or len(window.text) - window.at > MAX_ROW or not window.more():
-            break
+        found = _NEXT_ROW.search(window.text, window.at + tried)
+        if found is None:
+            if len(window.text) - window.at > MAX_ROW or not window.more():
+                break
+            continue
+        try:
+            value, _ = decoder.raw_decode(window.text, found.end())
+            if not keys or keys & value.keys():
+                break
+        except (ValueError, RecursionError) as problem:
+            if _may_go_on(problem, window) and window.more():
+                continue
+        tried = found.end() - window.at
     offset, size = window.advance(found.start() + 1 if found else len(window.text))
     return Row(offset, size, line, problem="D101", facts={"reason": reason})

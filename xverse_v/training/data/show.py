@@ -1,7 +1,7 @@
 """`data show`: one sample as the model sees it.
 
-What crosses: a `Sample` and an `Encoder` in, `ShownSample` out: the tokens in runs of supervised and not supervised, with
-placeholders counted, not repeated. How runs are coloured is the command line's.
+What crosses: a `Sample` and an `Encoder` in, `ShownSample` out: the tokens in runs of supervised and not supervised,
+with placeholders counted, not repeated. How runs are coloured is the command line's.
 """
 
 from __future__ import annotations

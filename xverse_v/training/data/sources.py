@@ -1,8 +1,8 @@
 """Random access to samples on disk: JSON arrays, JSON lines and tar shards; parquet.py has the fourth kind.
 
 What crosses: a `SourceConfig` in, an object with `len` and `sample(i)` out. Memory does not grow with the number of
-samples: places are in a memory-mapped index (index.py) and a sample is read when it is asked for. What a file is follows
-from its content. A row that cannot be read raises; what a sample means for a model is not known here.
+samples: places are in a memory-mapped index (index.py) and a sample is read when it is asked for. What a file is
+follows from its content. A row that cannot be read raises; what a sample means for a model is not known here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The feature store: what the frozen vision tower makes of every image, computed once and read from disk.
 
-What crosses: images in, the tower's patch vectors [V, P, E] before the projector out. An image is found by its pixels: by
-the SHA-256 of its RGB bytes and size, so neither names nor places matter and equal images are kept once. A store belongs
-to one tower (hash of its weights), one way of cutting views and one number format, and is refused for any other.
+What crosses: images in, the tower's patch vectors [V, P, E] before the projector out. An image is found by its pixels:
+by the SHA-256 of its RGB bytes and size, so neither names nor places matter and equal images are kept once. A store
+belongs to one tower (hash of its weights), one way of cutting views and one number format, and is refused for any
+other.
 
 On disk: `store.json` (what it belongs to; `complete` only when it is), `features-00000.bin` and on (views one after
 another), `images.log` (48 bytes an image, in the order encoded) and, when complete, `images.index` (the same, sorted by

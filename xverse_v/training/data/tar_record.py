@@ -1,8 +1,8 @@
 """The members of one tar sample as a record that formats.py can parse.
 
 What crosses: (member, content) pairs in, a mapping with `image` bytes and a caption, or a whole conversation, out. A
-member's field (what follows the first dot of its name) is WebDataset's way to say what it is: `txt` and `json` hold text,
-anything whose content is an image is one. The sample's key is its id.
+member's field (what follows the first dot of its name) is WebDataset's way to say what it is: `txt` and `json` hold
+text, anything whose content is an image is one. The sample's key is its id.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The turns of a record: who says what, in which order, and where images are asked for.
 
-What crosses: a decoded record in, a list of `Turn`s out; every departure is told to `report` with a finding code. Used by
-formats.py alone, which gives the turns their images.
+What crosses: a decoded record in, a list of `Turn`s out; every departure is told to `report` with a finding code. Used
+by formats.py alone, which gives the turns their images.
 
 `<image>` marks an image only at the edges of a user's text; inside a text it is text.
 """

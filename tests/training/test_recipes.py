@@ -1,0 +1,81 @@
+"""The nano recipes as they are shipped, shortened: they run, they learn, they export, and the command line says so."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from tests.training import ranks
+from tests.training.conftest import lines
+
+from xverse_v.training.build import describe
+from xverse_v.training.config import TrainConfig, read_config
+from xverse_v.training.export import export
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SAMPLES = 16
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `python recipes/nano/make_data.py FOLDER --samples 16` writes."""
+    spec = importlib.util.spec_from_file_location("make_data", RECIPES / "nano" / "make_data.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("nano-data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["make_data.py", str(folder), "--samples", str(SAMPLES)])
+        module.main()
+    return folder
+
+
+def shortened(name: str, data: Path, run: Path) -> TrainConfig:
+    config = read_config(RECIPES / "nano" / f"{name}.yaml").config
+    source = config.data.sources[0].path
+    overrides = [f"run={run}", f"data.sources.0.path={data / source.name}", "optimisation.steps=10", "optimisation.warmup_steps=2"]
+    overrides += ["logs.every=1", "checkpoints.every=5"]
+    if config.validation is not None:
+        overrides += [f"validation.data.sources.0.path={data / 'held_out.json'}", "validation.steps=1", "validation.every=5"]
+    return read_config(RECIPES / "nano" / f"{name}.yaml", overrides).config
+
+
+@pytest.mark.parametrize(("name", "merge"), [("pretrain", False), ("finetune", True)])
+def test_a_nano_recipe_learns_and_exports(data: Path, tmp_path: Path, name: str, merge: bool) -> None:
+    config = shortened(name, data, tmp_path / "run")
+    assert ranks.train(config.model_dump(mode="json")) == [0]
+    losses = [line["loss"] for line in lines(tmp_path / "run") if "loss" in line]
+    assert len(losses) == 10
+    assert sum(losses[-2:]) < 0.8 * sum(losses[:2]), "an epoch is two steps"
+    report = export(tmp_path / "run", tmp_path / "out", merge=merge)
+    assert [check.state for check in report.verified.checks] == ["passed"] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("pretrain", "stage pretrain: "), ("finetune", "adapters: ")],
+)
+def test_a_dry_run_says_what_would_train(data: Path, tmp_path: Path, name: str, words: str) -> None:
+    assert words in "\n".join(describe(shortened(name, data, tmp_path / "run")))
+
+
+def test_the_command_line_trains_exports_and_explains(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from xverse_v.cli import main
+
+    run, recipe = tmp_path / "run", str(RECIPES / "nano" / "pretrain.yaml")
+    overrides = [f"run={run}", f"data.sources.0.path={data}/captions-*.tar", "optimisation.steps=1", "optimisation.warmup_steps=0"]
+    overrides += ["data.global_batch=2"]
+    assert main(["train", recipe, *overrides, "--dry-run"]) == 0
+    assert "optimisation" in (said := capsys.readouterr().out) and "steps: 1  # command line" in said
+    assert not run.exists()
+    assert main(["train", recipe, *overrides]) == 0
+    said = capsys.readouterr()
+    assert f"{run}: step 1, loss " in said.out and "frozen: model.vision_tower" in said.err
+    assert main(["train", recipe, *overrides]) == 2
+    assert "E258" in capsys.readouterr().err
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert "parity: passed" in capsys.readouterr().out
+    assert main(["train", recipe, "optimisation.stps=1"]) == 2
+    assert "steps" in capsys.readouterr().err

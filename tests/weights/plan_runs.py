@@ -1,0 +1,304 @@
+"""Runs whose memory is measured: the real engine and a real training step on small random networks, and a tracker.
+
+The tracker is torch's profiler: it sees every byte that torch's CPU allocator hands out and takes back, temporaries inside
+kernels included. That it tells the truth is checked against the process's own resident memory in test_plan_process.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity, profile
+from transformers import CLIPVisionConfig, LlamaConfig
+
+from tests.conftest import tiny_processor
+from xverse_v.inference.assistant import Assistant, Request
+from xverse_v.inference.loading import assemble
+from xverse_v.inference.prompt import PreparedImage
+from xverse_v.inference.sampling import SamplingSettings
+from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
+from xverse_v.weights.plan import InferenceOptions, plan_inference, views_of
+from xverse_v.weights.plan_table import Device, Plan, Stage
+from xverse_v.weights.plan_training import TrainingOptions, plan_training
+from xverse_v.weights.shapes import shape_from_config
+
+IMAGE_TOKEN, END = 512, 3
+LORA_TARGETS = r".*language_model\.layers\.\d+\..*_proj"
+UNTRACKED = "cutting the views"
+"""The one phase made of arrays, not of tensors; the process's memory shows it, the tracker does not."""
+
+
+def network(
+    *,
+    vision_width: int = 64,
+    vision_layers: int = 2,
+    width: int = 96,
+    layers: int = 4,
+    heads: int = 4,
+    kv_heads: int | None = None,
+    feed_forward: int = 256,
+    vocabulary: int = 600,
+    vision_act: str = "quick_gelu",
+    dtype: torch.dtype = torch.float32,
+) -> XverseVForConditionalGeneration:
+    """A random network with 64 image tokens a view that never ends an answer by itself."""
+    vision = CLIPVisionConfig(
+        hidden_size=vision_width,
+        intermediate_size=4 * vision_width,
+        num_hidden_layers=vision_layers,
+        num_attention_heads=4,
+        image_size=224,
+        patch_size=28,
+        hidden_act=vision_act,
+    )
+    text = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=feed_forward,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads or heads,
+        vocab_size=vocabulary,
+        pad_token_id=1,
+        bos_token_id=2,
+        eos_token_id=END,
+        max_position_embeddings=8192,
+    )
+    torch.manual_seed(0)
+    model = XverseVForConditionalGeneration(XverseVConfig(vision, text, image_token_id=IMAGE_TOKEN))
+    with torch.no_grad():
+        model.lm_head.weight[END] = 0  # a logit of 0 is never the largest of 600
+    model.generation_config.eos_token_id = END
+    return model.to(dtype).eval()
+
+
+def stored_bytes(model: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Most bytes torch's CPU allocator had given out at once during `work`, on top of what it had before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    events, waiting = [], list(recorded.profiler.kineto_results.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        waiting.extend(event.children)
+        if event.tag == _EventType.Allocation:
+            events.append((event.start_time_ns, event.extra_fields.alloc_size))
+    now = most = 0
+    for _, size in sorted(events, key=lambda pair: pair[0]):
+        now += size
+        most = max(most, now)
+    assert most > 0
+    return most
+
+
+def tracked_bytes(plan: Plan) -> int:
+    """What the plan says the tracker will see."""
+    return plan.resident_bytes + max(phase.bytes for phase in plan.phases if phase.name != UNTRACKED)
+
+
+def here() -> Device:
+    return Device("cpu", threads=torch.get_num_threads())
+
+
+@contextmanager
+def tensors_own_their_views() -> Iterator[None]:
+    """Views are made by numpy and lent to torch; give them to torch's allocator, which the tracker watches."""
+    lent = PreparedImage.pixel_values
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PreparedImage, "pixel_values", lambda self: lent(self).clone())
+        yield
+
+
+@dataclass(frozen=True)
+class AnswerRun:
+    """Questions about images, answered together, or one conversation of several turns."""
+
+    name: str
+    images: tuple[tuple[int, int], ...] = ()
+    words: int = 20
+    new_tokens: int = 8
+    batch: int = 1
+    turns: int = 1
+    network: dict[str, Any] = field(default_factory=dict)
+
+    def assistant(self, model: XverseVForConditionalGeneration) -> Assistant:
+        """A fresh one: what it keeps for reuse starts empty."""
+        processor = tiny_processor()
+        processor.patches_per_view = model.config.patches_per_view
+        return assemble(model, processor, weights_id="random")
+
+    def ask(self, assistant: Assistant) -> int:
+        """Do the work. Returns the prompt's tokens, those of the last turn."""
+        settings = SamplingSettings(max_new_tokens=self.new_tokens)
+        images = [tuple(_noise(size, row) for size in self.images) for row in range(self.batch)]
+        question = "a " * self.words
+        if self.turns > 1:
+            chat = assistant.chat()
+            answers = [
+                chat.say(question, images=images[0] if turn == 0 else (), max_new_tokens=self.new_tokens)
+                for turn in range(self.turns)
+            ]
+        else:
+            requests = [Request(question=question, images=row, settings=settings) for row in images]
+            answers = assistant.batch(requests, batch_size=self.batch)
+        assert all(answer.receipt.completion_tokens == self.new_tokens for answer in answers)
+        return int(answers[-1].receipt.prompt_tokens)
+
+    def compare(self) -> tuple[int, Plan]:
+        """Measured peak of tensors, weights included, and the plan for the same run."""
+        model = network(**self.network)
+        prompt = self.ask(self.assistant(model))
+        with tensors_own_their_views():
+            assistant = self.assistant(model)
+            measured = stored_bytes(model) + peak_bytes(lambda: self.ask(assistant))
+        return measured, plan_inference(shape_from_config(model.config, name=self.name), self.options(model, prompt))
+
+    def options(self, model: XverseVForConditionalGeneration, prompt: int) -> InferenceOptions:
+        image_tokens = sum(views_of(self.images, 9)) * model.config.patches_per_view
+        text = prompt - image_tokens - (self.turns - 1) * self.new_tokens
+        return InferenceOptions(
+            images=self.images,
+            question_tokens=text // self.turns,
+            new_tokens=self.new_tokens,
+            turns=self.turns,
+            batch=self.batch,
+            requests=self.batch,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=here(),
+        )
+
+
+def _noise(size: tuple[int, int], seed: int) -> Image.Image:
+    return Image.effect_noise(size, 50 + seed).convert("RGB")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Two steps of two micro-batches each, as the recipe defines a step: see `plan_training`."""
+
+    name: str
+    stage: Stage
+    images: tuple[tuple[int, int], ...] = ((448, 224),)
+    question_tokens: int = 30
+    new_tokens: int = 20
+    samples: int = 1
+    checkpointing: bool = False
+    rank: int = 8
+    dropout: float = 0.05
+    network: dict[str, Any] = field(default_factory=dict)
+
+    def compare(self) -> tuple[int, Plan]:
+        """Measured peak of tensors, weights and optimizer included, and the plan for the same run."""
+        model = network(**self.network)
+        shape, step = shape_from_config(model.config, name=self.name), TrainingStep(self, model)
+        step.run(1)
+        measured = stored_bytes(model) + peak_bytes(lambda: step.run(2))
+        return measured, plan_training(shape, self.options(model))
+
+    def options(self, model: XverseVForConditionalGeneration) -> TrainingOptions:
+        return TrainingOptions(
+            stage=self.stage,
+            images=self.images,
+            question_tokens=self.question_tokens,
+            new_tokens=self.new_tokens,
+            micro_tokens=self.samples * self.sample_tokens(model),
+            checkpointing=self.checkpointing,
+            lora_rank=self.rank,
+            dropout=self.dropout,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=here(),
+        )
+
+    def sample_tokens(self, model: XverseVForConditionalGeneration) -> int:
+        image_tokens = sum(views_of(self.images, 9)) * model.config.patches_per_view
+        return image_tokens + self.question_tokens + self.new_tokens
+
+
+class TrainingStep:
+    """Frozen weights in the compute dtype; what trains in float32, computed with through a copy in the compute dtype."""
+
+    def __init__(self, case: TrainingRun, model: XverseVForConditionalGeneration) -> None:
+        self.model, self.low = model, model.dtype != torch.float32
+        self.trainable = prepare(model, case.stage, case.rank, case.dropout)
+        if case.checkpointing:
+            again = functools.partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)
+            # On the decoder alone: switched on for the whole model it makes the frozen tower keep its activations too.
+            model.model.language_model._set_gradient_checkpointing(True, again)
+        length = case.sample_tokens(model)
+        image_tokens = length - case.question_tokens - case.new_tokens
+        text = torch.randint(5, 500, (length - image_tokens,))
+        sample = torch.cat([torch.full((image_tokens,), IMAGE_TOKEN), text])
+        supervised = torch.zeros(length, dtype=torch.bool)
+        supervised[-case.new_tokens - 1 : -1] = True
+        self.ids = sample.repeat(case.samples)[None]
+        self.positions = torch.arange(length).repeat(case.samples)[None]
+        self.supervised = supervised.repeat(case.samples)[None]
+        self.targets = self.ids.roll(-1, 1)[self.supervised]
+        self.views = case.samples * sum(views_of(case.images, 9))
+
+    def run(self, steps: int) -> None:
+        """Everything but the network's own weights is made and let go inside."""
+        masters = [nn.Parameter(p.detach().float().clone()) for p in self.trainable] if self.low else self.trainable
+        hooks = self._hand_over_gradients(masters) if self.low else []
+        optimizer = torch.optim.AdamW(masters, lr=1e-3)
+        for _ in range(steps):
+            for _ in range(2):
+                # As in any loop, the batch lives until its backward pass is done.
+                pixels = torch.randn(self.views, 3, 224, 224) if self.views else None
+                self._loss(pixels).backward()
+                del pixels
+            optimizer.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                for parameter, master in zip(self.trainable, masters if self.low else [], strict=self.low):
+                    parameter.copy_(master)
+        for hook in hooks:
+            hook.remove()
+
+    def _loss(self, pixels: Tensor | None) -> Tensor:
+        hidden = self.model.model(
+            input_ids=self.ids, pixel_values=pixels, position_ids=self.positions, use_cache=False
+        ).last_hidden_state
+        logits = self.model.lm_head(hidden[self.supervised]).float()
+        return nn.functional.cross_entropy(logits, self.targets, reduction="sum") / 100
+
+    def _hand_over_gradients(self, masters: list[nn.Parameter]) -> list[Any]:
+        """Each gradient leaves for float32 as soon as it is made, as a sharded engine reduces it."""
+
+        def hand_over(master: nn.Parameter, parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            gradient, parameter.grad = parameter.grad.float(), None
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+
+        return [
+            parameter.register_post_accumulate_grad_hook(functools.partial(hand_over, master))
+            for parameter, master in zip(self.trainable, masters, strict=True)
+        ]
+
+
+def prepare(model: XverseVForConditionalGeneration, stage: Stage, rank: int, dropout: float) -> list[nn.Parameter]:
+    """Freeze what the stage freezes, add LoRA by peft in the second one, and return what trains."""
+    dtype = model.dtype
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if stage == "finetune":
+        adapters = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS)
+        inject_adapter_in_model(adapters, model)
+        model.to(dtype)
+    for parameter in model.model.multi_modal_projector.parameters():
+        parameter.requires_grad_(True)
+    model.train()
+    model.model.vision_tower.eval()
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
