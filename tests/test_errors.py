@@ -3,6 +3,7 @@
 import pickle
 import re
 import string
+from collections import Counter
 
 import pytest
 
@@ -12,6 +13,8 @@ PARTS = ("fact", "cause", "next")
 ROOMS = {
     "inference": range(100, 150),
     "plan": range(150, 180),
+    "data": range(200, 250),
+    "training": range(250, 300),
     "weights": range(300, 400),
     "media": range(500, 600),
     "cli": range(800, 900),
@@ -61,8 +64,8 @@ def test_every_text_can_be_filled(code, entry):
 
 
 def test_names_are_unique():
-    names = [entry["name"] for entry in catalogue().values()]
-    assert len(names) == len(set(names))
+    named = Counter(entry["name"] for entry in catalogue().values())
+    assert {name: count for name, count in named.items() if count > 1} == {}
 
 
 def test_codes_stand_in_the_file_of_their_room():

@@ -1,9 +1,10 @@
-"""Data for the nano recipes: captions in tar shards, and questions with Chinese answers as LLaVA JSON, drawn from seeds.
+"""Data for the nano recipes: captions in tar shards, and questions with Chinese answers as LLaVA JSON, drawn from
+seeds.
 
     python recipes/nano/make_data.py data/nano [--samples 256]
 
-What crosses: a folder name in; `captions-00000.tar`, `train.json`, `held_out.json` and `images/` out. The same command writes the same
-bytes.
+What crosses: a folder name in; `captions-00000.tar`, `train.json`, `held_out.json` and `images/` out. The same
+command writes the same bytes.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def test_version_tells_what_computes(run):
     import torch
     import transformers
 
-    assert told["torch"] == torch.__version__
+    assert told["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert told["transformers"] == transformers.__version__
     assert told["xverse-v"] == __import__("xverse_v").__version__
     assert set(told) == set(versions()) == {"xverse-v", "python", "torch", "transformers", "nano"}

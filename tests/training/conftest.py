@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import tiny_processor
 
+from tests.conftest import tiny_processor
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, XverseVImageProcessor, XverseVProcessor
 from xverse_v.training.config import TrainConfig
 
 TILE = 28
 PROJECTOR = {"name": "projector", "match": r"model\.multi_modal_projector\..*", "lr": 3e-3, "min_lr": 1e-4}
-ADAPTERS = {"name": "adapters", "match": r".*\.lora_[AB]\.default\.weight", "lr": 1e-2, "min_lr": 1e-3, "weight_decay": 0.01}
+ADAPTERS = {
+    "name": "adapters",
+    "match": r".*\.lora_[AB]\.default\.weight",
+    "lr": 1e-2,
+    "min_lr": 1e-3,
+    "weight_decay": 0.01,
+}
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
 
 
@@ -25,7 +31,9 @@ def small_config() -> XverseVConfig:
     """Hidden 32, two layers each; four patches a view."""
     rows = len(tiny_processor().tokenizer)
     vision = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=14)
-    text = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=256)
+    text = dict(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=256
+    )
     image = tiny_processor().tokenizer.convert_tokens_to_ids("<|image|>")
     ids = dict(pad_token_id=1, bos_token_id=2, eos_token_id=3)
     return XverseVConfig(
@@ -36,7 +44,9 @@ def small_config() -> XverseVConfig:
 def small_processor() -> XverseVProcessor:
     made = tiny_processor()
     images = XverseVImageProcessor(tile_size=TILE, max_tiles=4, orientation="upright", apply_exif=False)
-    return XverseVProcessor(images, made.tokenizer, chat_template=made.chat_template, patches_per_view=(TILE // 14) ** 2)
+    return XverseVProcessor(
+        images, made.tokenizer, chat_template=made.chat_template, patches_per_view=(TILE // 14) ** 2
+    )
 
 
 def make_model(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -87,7 +97,14 @@ def settings(model: Path, data: Path, run: Path, **changes: Any) -> dict[str, An
         "model": str(model),
         "seed": 3,
         "stage": {"name": "finetune", "lora": dict(LORA), "rules": [dict(PROJECTOR), dict(ADAPTERS)]},
-        "data": {"sources": [{"path": str(data)}], "seed": 1, "max_length": 128, "packing": False, "global_batch": 8, "micro_batch": 2},
+        "data": {
+            "sources": [{"path": str(data)}],
+            "seed": 1,
+            "max_length": 128,
+            "packing": False,
+            "global_batch": 8,
+            "micro_batch": 2,
+        },
         "optimisation": {"steps": 6, "warmup_steps": 2},
         "distribution": {"device": "cpu", "stall_seconds": 60},
         "checkpoints": {"every": 3, "keep": 10, "background": False},

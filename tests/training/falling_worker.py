@@ -6,7 +6,6 @@ import os
 import sys
 
 from tests.training.test_train import stop_after_four
-
 from xverse_v.training.__main__ import main
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Training in processes of their own: one a rank, forked from a server that has imported everything, so each starts at once."""
+"""Training in processes of their own: one a rank, forked from a server that has imported everything, so each starts
+at once."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from typing import Any
 import yaml
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["xverse_v.training.train", "transformers.models.llama.modeling_llama", "tests.training.ranks"])
+PROCESSES.set_forkserver_preload(
+    ["xverse_v.training.train", "transformers.models.llama.modeling_llama", "tests.training.ranks"]
+)
 SECONDS = 120
 
 
@@ -23,7 +26,9 @@ def _rank(recipe: str, rank: int, size: int, port: int, resume: bool, patch: Any
     os.dup2(said, 2)
     torch.set_num_threads(1)
     if size > 1:
-        os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_RANK=str(rank))
+        os.environ.update(
+            RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_RANK=str(rank)
+        )
     from xverse_v.training.__main__ import main
 
     if patch is not None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import BaseModel
-from tests.training.conftest import settings
 
+from tests.training.conftest import settings
 from xverse_v.errors import XverseError
 from xverse_v.training import config as module
 from xverse_v.training.config import read_config
@@ -33,7 +33,9 @@ def test_every_setting_is_explained() -> None:
 
 
 def test_overrides_replace_values_in_dictionaries_and_lists(recipe: Path) -> None:
-    resolved = read_config(recipe, ["optimisation.steps=20", "data.sources.0.path=other.json", "stage.rules.1.lr=2e-4", "logs.wandb=x"])
+    resolved = read_config(
+        recipe, ["optimisation.steps=20", "data.sources.0.path=other.json", "stage.rules.1.lr=2e-4", "logs.wandb=x"]
+    )
     assert resolved.config.optimisation.steps == 20
     assert resolved.config.data.sources[0].path == Path("other.json")
     assert resolved.config.stage.rules[1].lr == 2e-4

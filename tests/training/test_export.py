@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.training import ranks
 from tests.training.conftest import LORA, make_model, settings
-
 from xverse_v.errors import XverseError
 from xverse_v.model import XverseVForConditionalGeneration
 from xverse_v.training.checkpoint import read_weights
@@ -22,7 +22,9 @@ from xverse_v.weights.manifest import check_manifest
 @pytest.fixture(scope="module")
 def run(small_folder: Path, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "finetune"
-    document = settings(small_folder, samples, folder, optimisation__steps=4, checkpoints__every=2, distribution__shard="full")
+    document = settings(
+        small_folder, samples, folder, optimisation__steps=4, checkpoints__every=2, distribution__shard="full"
+    )
     assert ranks.train(document, 2) == [0, 0]
     return folder
 
@@ -74,12 +76,16 @@ def test_a_bfloat16_folder_stays_one_and_is_rounded_once(samples: Path, tmp_path
         wanted = (load_model(base).get_parameter(f"{name}.weight") + change).bfloat16()
         assert torch.allclose(model.get_parameter(f"{name}.weight").float(), wanted.float(), rtol=2**-8, atol=0)
     else:
-        assert torch.equal(model.get_submodule(name).lora_A["default"].weight.float(), trained[f"{name}.lora_A.default.weight"])
+        assert torch.equal(
+            model.get_submodule(name).lora_A["default"].weight.float(), trained[f"{name}.lora_A.default.weight"]
+        )
 
 
 def test_an_earlier_step_can_be_named(small_folder: Path, run: Path, tmp_path: Path) -> None:
     assert export(run, tmp_path / "out", merge=True, step=2).step == 2
-    assert torch.allclose(logits(load_model(tmp_path / "out")), logits(trained_network(small_folder, run, 2)), atol=1e-5)
+    assert torch.allclose(
+        logits(load_model(tmp_path / "out")), logits(trained_network(small_folder, run, 2)), atol=1e-5
+    )
 
 
 def test_the_export_of_a_run_can_be_trained_on(run: Path, samples: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.conftest import LORA, config_of, small_config, small_processor
 
+from tests.training.conftest import LORA, config_of, small_config, small_processor
 from xverse_v.errors import XverseError
 from xverse_v.model import XverseVForConditionalGeneration
 from xverse_v.training.config import LoraSettings
@@ -25,14 +25,18 @@ def model(small_folder: Path) -> XverseVForConditionalGeneration:
 
 
 @pytest.fixture(params=["padded", "packed"])
-def batches(request: pytest.FixtureRequest, small_folder: Path, samples: Path, tmp_path: Path) -> Iterator[list[MicroBatch]]:
+def batches(
+    request: pytest.FixtureRequest, small_folder: Path, samples: Path, tmp_path: Path
+) -> Iterator[list[MicroBatch]]:
     packing = {"data__packing": request.param == "packed", "data__micro_batch": 3}
     data = StepData(config_of(small_folder, samples, tmp_path, **packing).data, small_processor(), cache=tmp_path)
     yield data.micro_batches(0)
     data.close()
 
 
-def test_it_is_the_models_own_loss_times_its_tokens(model: XverseVForConditionalGeneration, batches: list[MicroBatch]) -> None:
+def test_it_is_the_models_own_loss_times_its_tokens(
+    model: XverseVForConditionalGeneration, batches: list[MicroBatch]
+) -> None:
     objective = Objective(model)
     for batch in batches:
         with torch.no_grad():
@@ -49,20 +53,30 @@ def test_logits_in_pieces_give_the_same_loss_and_gradients(
         model.zero_grad()
         loss = Objective(model, loss_chunk=chunk)(batches[0])
         loss.backward()
-        found.append((loss.item(), model.lm_head.weight.grad.clone(), model.model.multi_modal_projector.linear_1.weight.grad.clone()))
+        found.append(
+            (
+                loss.item(),
+                model.lm_head.weight.grad.clone(),
+                model.model.multi_modal_projector.linear_1.weight.grad.clone(),
+            )
+        )
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     for one, two in zip(found[0][1:], found[1][1:], strict=True):
         assert torch.allclose(one, two, atol=1e-5) and one.abs().max() > 0
 
 
-def test_the_head_runs_on_supervised_positions_only(model: XverseVForConditionalGeneration, batches: list[MicroBatch]) -> None:
+def test_the_head_runs_on_supervised_positions_only(
+    model: XverseVForConditionalGeneration, batches: list[MicroBatch]
+) -> None:
     rows = []
     model.lm_head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
     Objective(model)(batches[0])
     assert rows == [batches[0].supervised] and rows[0] < batches[0].input_ids.numel()
 
 
-def test_stored_features_give_the_loss_of_pixels(model: XverseVForConditionalGeneration, batches: list[MicroBatch]) -> None:
+def test_stored_features_give_the_loss_of_pixels(
+    model: XverseVForConditionalGeneration, batches: list[MicroBatch]
+) -> None:
     batch = next(batch for batch in batches if batch.pixel_values is not None)
     with torch.no_grad():
         features = model.model.vision_tower(batch.pixel_values).last_hidden_state[:, 1:]
@@ -71,7 +85,9 @@ def test_stored_features_give_the_loss_of_pixels(model: XverseVForConditionalGen
 
 
 @pytest.mark.parametrize("features", [False, True])
-def test_an_empty_batch_runs_the_projector_and_gives_no_gradient(model: XverseVForConditionalGeneration, features: bool) -> None:
+def test_an_empty_batch_runs_the_projector_and_gives_no_gradient(
+    model: XverseVForConditionalGeneration, features: bool
+) -> None:
     loss = Objective(model, features=features)(empty_batch(small_config()))
     loss.backward()
     assert loss.item() == 0.0
@@ -89,7 +105,9 @@ def test_frozen_vision_keeps_no_graph(model: XverseVForConditionalGeneration, ba
     assert seen == [False]
 
 
-def test_placeholders_that_do_not_fit_are_refused(model: XverseVForConditionalGeneration, batches: list[MicroBatch]) -> None:
+def test_placeholders_that_do_not_fit_are_refused(
+    model: XverseVForConditionalGeneration, batches: list[MicroBatch]
+) -> None:
     batch = next(batch for batch in batches if batch.pixel_values is not None)
     fewer = replace(batch, pixel_values=torch.cat([batch.pixel_values, batch.pixel_values[:1]]))
     with pytest.raises(XverseError) as caught:
@@ -107,7 +125,9 @@ def test_spans_cover_each_sample_once_and_no_padding(batches: list[MicroBatch]) 
             assert batch.position_ids[span.row, span.start] == 0
 
 
-def test_dropout_reaches_the_loss_and_repeats(model: XverseVForConditionalGeneration, batches: list[MicroBatch]) -> None:
+def test_dropout_reaches_the_loss_and_repeats(
+    model: XverseVForConditionalGeneration, batches: list[MicroBatch]
+) -> None:
     add_lora(model, LoraSettings.model_validate(LORA | {"dropout": 0.5}), seed=0)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.training import ranks
 from tests.training.conftest import lines
-
 from xverse_v.training.build import describe
 from xverse_v.training.config import TrainConfig, read_config
 from xverse_v.training.export import export
@@ -35,10 +35,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shortened(name: str, data: Path, run: Path) -> TrainConfig:
     config = read_config(RECIPES / "nano" / f"{name}.yaml").config
     source = config.data.sources[0].path
-    overrides = [f"run={run}", f"data.sources.0.path={data / source.name}", "optimisation.steps=10", "optimisation.warmup_steps=2"]
+    overrides = [
+        f"run={run}",
+        f"data.sources.0.path={data / source.name}",
+        "optimisation.steps=10",
+        "optimisation.warmup_steps=2",
+    ]
     overrides += ["logs.every=1", "checkpoints.every=5"]
     if config.validation is not None:
-        overrides += [f"validation.data.sources.0.path={data / 'held_out.json'}", "validation.steps=1", "validation.every=5"]
+        overrides += [
+            f"validation.data.sources.0.path={data / 'held_out.json'}",
+            "validation.steps=1",
+            "validation.every=5",
+        ]
     return read_config(RECIPES / "nano" / f"{name}.yaml", overrides).config
 
 
@@ -61,11 +70,18 @@ def test_a_dry_run_says_what_would_train(data: Path, tmp_path: Path, name: str, 
     assert words in "\n".join(describe(shortened(name, data, tmp_path / "run")))
 
 
-def test_the_command_line_trains_exports_and_explains(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_trains_exports_and_explains(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from xverse_v.cli import main
 
     run, recipe = tmp_path / "run", str(RECIPES / "nano" / "pretrain.yaml")
-    overrides = [f"run={run}", f"data.sources.0.path={data}/captions-*.tar", "optimisation.steps=1", "optimisation.warmup_steps=0"]
+    overrides = [
+        f"run={run}",
+        f"data.sources.0.path={data}/captions-*.tar",
+        "optimisation.steps=1",
+        "optimisation.warmup_steps=0",
+    ]
     overrides += ["data.global_batch=2"]
     assert main(["train", recipe, *overrides, "--dry-run"]) == 0
     assert "optimisation" in (said := capsys.readouterr().out) and "steps: 1  # command line" in said

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.conftest import ADAPTERS, LORA, PROJECTOR, small_config
 
+from tests.training.conftest import ADAPTERS, LORA, PROJECTOR, small_config
 from xverse_v.errors import XverseError
 from xverse_v.model import XverseVForConditionalGeneration
 from xverse_v.training.config import DECODER_LINEARS, LoraSettings, Optimisation, Rule, Stage
-from xverse_v.training.lora import Span, SampleDropout, add_lora
+from xverse_v.training.lora import SampleDropout, Span, add_lora
 from xverse_v.training.schedule import learning_rate
-from xverse_v.training.stage import apply_stage, claim, in_words, set_modes
+from xverse_v.training.stage import apply_stage, claim, in_words, set_modes, start_anew
 
 
 @pytest.fixture
@@ -33,9 +33,15 @@ def test_pretrain_trains_the_projector_and_nothing_else(model: XverseVForConditi
     stage = Stage.model_validate({"name": "pretrain", "rules": [PROJECTOR]})
     claims = apply_stage(model, stage)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert trained == set(claims.trained) == {
-        f"model.multi_modal_projector.{part}.{kind}" for part in ("layer_norm", "linear_1", "linear_2") for kind in ("weight", "bias")
-    }
+    assert (
+        trained
+        == set(claims.trained)
+        == {
+            f"model.multi_modal_projector.{part}.{kind}"
+            for part in ("layer_norm", "linear_1", "linear_2")
+            for kind in ("weight", "bias")
+        }
+    )
     assert set(claims.frozen) | trained == {name for name, _ in model.named_parameters()}
 
 
@@ -53,7 +59,9 @@ def test_what_trains_is_float32_and_what_is_frozen_keeps_its_format(model: Xvers
         assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
 
 
-def test_frozen_modules_are_in_eval_mode_and_dropout_of_adapters_in_train_mode(model: XverseVForConditionalGeneration) -> None:
+def test_frozen_modules_are_in_eval_mode_and_dropout_of_adapters_in_train_mode(
+    model: XverseVForConditionalGeneration,
+) -> None:
     finetune(model)
     assert not model.model.vision_tower.encoder.layers[0].self_attn.training
     assert not model.model.language_model.layers[0].self_attn.q_proj.base_layer.training
@@ -69,6 +77,24 @@ def test_every_rule_and_every_frozen_part_is_said_in_words(model: XverseVForCond
     for part in ("projector: 2,176 in 6 tensors", "adapters: ", "frozen: model.vision_tower", "frozen: lm_head.weight"):
         assert part in words
     assert "learning rate 0.01 to 0.001, weight decay 0.01" in words
+
+
+def test_parameters_start_anew_from_the_seed(model: XverseVForConditionalGeneration) -> None:
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    names = start_anew(model, PROJECTOR["match"], seed=1)
+    assert len(names) == 6
+    for name, parameter in model.named_parameters():
+        assert (name in names and parameter.ndim > 1) == (not torch.equal(parameter, before[name])), name
+        assert parameter.dtype == torch.bfloat16
+    projector = model.model.multi_modal_projector
+    assert (projector.layer_norm.weight == 1).all() and not projector.linear_2.bias.any()
+    first = projector.linear_1.weight.clone()
+    start_anew(model, PROJECTOR["match"], seed=1)
+    assert torch.equal(projector.linear_1.weight, first)
+    start_anew(model, PROJECTOR["match"], seed=2)
+    assert not torch.equal(projector.linear_1.weight, first)
+    with pytest.raises(XverseError, match="E254"):
+        start_anew(model, "projector", seed=1)
 
 
 def rule(name: str, match: str) -> Rule:

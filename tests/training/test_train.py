@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.training import ranks
 from tests.training.conftest import PROJECTOR, config_of, lines, settings, small_processor
-
 from xverse_v.training.checkpoint import complete_steps, folder_of, read_weights
 from xverse_v.training.data.batches import StepData
 
@@ -37,8 +37,8 @@ def numbers(run: Path, name: str = "loss") -> list[float]:
 
 
 def assert_same(one: Path, two: Path, step: int) -> None:
-    """Losses and gradient norms to 1e-6; weights by the norm of the difference, as AdamW turns a gradient of nearly nothing into
-    a step of either sign."""
+    """Losses and gradient norms to 1e-6; weights by the norm of the difference, as AdamW turns a gradient of nearly
+    nothing into a step of either sign."""
     for name in ("loss", "gradient_norm"):
         assert numbers(one, name) == pytest.approx(numbers(two, name), abs=SAME, rel=0)
     first, second = read_weights(one, step), read_weights(two, step)
@@ -59,7 +59,15 @@ def test_the_reference_learns_and_says_so(reference: Path) -> None:
     losses = numbers(reference)
     assert len(losses) == 6 and losses[-1] < losses[0] - 0.05
     line = lines(reference)[-1]
-    for name in ("rate/projector", "rate/adapters", "tokens_per_second", "data_wait", "peak_memory_gb", "eta_seconds", "supervised"):
+    for name in (
+        "rate/projector",
+        "rate/adapters",
+        "tokens_per_second",
+        "data_wait",
+        "peak_memory_gb",
+        "eta_seconds",
+        "supervised",
+    ):
         assert name in line
     assert complete_steps(reference) == [3, 6]
     [start] = lines(reference, "start")
@@ -96,7 +104,8 @@ def test_micro_batches_change_nothing(
 def test_ranks_change_nothing(
     reference: Path, small_folder: Path, samples: Path, tmp_path: Path, size: int, changes: dict[str, Any]
 ) -> None:
-    # Three ranks share eight samples 3, 3, 2 and every third sample has no image: rank 0 of 3 sees text alone in some steps.
+    # Three ranks share eight samples 3, 3, 2 and every third sample has no image: rank 0 of 3 sees text alone in
+    # some steps.
     assert ranks.train(settings(small_folder, samples, tmp_path, **changes), size) == [0] * size
     assert_same(tmp_path, reference, 6)
 
@@ -107,13 +116,20 @@ def test_a_rank_without_images_does_not_hang_the_others(small_folder: Path, samp
     data = samples.parent / "uneven.json"
     data.write_text(json.dumps([with_image, without]), encoding="utf-8")
     # Two samples a step over three ranks: one rank has an image, one has text, one has nothing at all.
-    changes = {"data__global_batch": 2, "optimisation__steps": 2, "optimisation__warmup_steps": 0, "distribution__shard": "full"}
+    changes = {
+        "data__global_batch": 2,
+        "optimisation__steps": 2,
+        "optimisation__warmup_steps": 0,
+        "distribution__shard": "full",
+    }
     assert ranks.train(settings(small_folder, data, tmp_path / "three", **changes), 3) == [0, 0, 0]
     assert ranks.train(settings(small_folder, data, tmp_path / "one", **changes)) == [0]
     assert_same(tmp_path / "three", tmp_path / "one", 2)
 
 
-def test_a_resumed_run_is_the_same_to_the_bit(reference: Path, small_folder: Path, samples: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_same_to_the_bit(
+    reference: Path, small_folder: Path, samples: Path, tmp_path: Path
+) -> None:
     document = settings(small_folder, samples, tmp_path)
     process, *_ = ranks.begin(document, patch=stop_after_four)
     assert ranks.wait([process]) == [7]
@@ -151,7 +167,12 @@ def test_a_checkpoint_is_read_by_another_number_of_ranks(
 def test_kills_at_random_steps_leave_the_final_weights_as_they_are(
     small_folder: Path, samples: Path, tmp_path: Path, kills: int
 ) -> None:
-    changes = {"optimisation__steps": 2 * kills + 4, "checkpoints__every": 1, "checkpoints__keep": 2, "checkpoints__background": True}
+    changes = {
+        "optimisation__steps": 2 * kills + 4,
+        "checkpoints__every": 1,
+        "checkpoints__keep": 2,
+        "checkpoints__background": True,
+    }
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert ranks.train(settings(small_folder, samples, whole, **changes)) == [0]
     rng, done, last = random.Random(5), 0, 2 * kills + 4
@@ -196,7 +217,9 @@ def poison(sample: str, gradient: bool, rank: int) -> None:
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_what_is_not_finite_stops_the_run_before_the_update(small_folder: Path, samples: Path, tmp_path: Path, what: str) -> None:
+def test_what_is_not_finite_stops_the_run_before_the_update(
+    small_folder: Path, samples: Path, tmp_path: Path, what: str
+) -> None:
     document = settings(small_folder, samples, tmp_path / "run", checkpoints__every=1)
     data = StepData(config_of(small_folder, samples, tmp_path).data, small_processor(), cache=tmp_path)
     third = data.micro_batches(2, rank=1, world=2)
@@ -222,9 +245,7 @@ def hold_rank_one(rank: int) -> None:
     StepData.micro_batches = held  # type: ignore[method-assign]
 
 
-def test_the_watchdog_names_the_rank_that_stands_still(
-    small_folder: Path, samples: Path, tmp_path: Path
-) -> None:
+def test_the_watchdog_names_the_rank_that_stands_still(small_folder: Path, samples: Path, tmp_path: Path) -> None:
     document = settings(small_folder, samples, tmp_path, distribution__stall_seconds=3)
     codes = ranks.train(document, 2, patch=hold_rank_one)
     assert 0 not in codes and None not in codes
@@ -243,9 +264,7 @@ def test_a_run_is_not_begun_twice_nor_resumed_with_other_settings(
     assert "E259" in said and "data.seed: 1 -> 5" in said and "logs" not in said
 
 
-def test_a_damaged_checkpoint_is_refused(
-    reference: Path, small_folder: Path, samples: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_is_refused(reference: Path, small_folder: Path, samples: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(reference, run)
     shard = next(folder_of(run, 6).glob("*.safetensors"))
@@ -257,7 +276,11 @@ def test_a_damaged_checkpoint_is_refused(
 def test_validation_measures_held_out_data_and_changes_no_weight(
     reference: Path, small_folder: Path, samples: Path, tmp_path: Path
 ) -> None:
-    held_out = {"data": {"sources": [{"path": str(samples)}], "max_length": 128, "global_batch": 4}, "every": 2, "steps": 2}
+    held_out = {
+        "data": {"sources": [{"path": str(samples)}], "max_length": 128, "global_batch": 4},
+        "every": 2,
+        "steps": 2,
+    }
     assert ranks.train(settings(small_folder, samples, tmp_path, validation=held_out)) == [0]
     assert weights_hash(tmp_path, 6) == weights_hash(reference, 6)
     losses = numbers(tmp_path, "validation_loss")
@@ -268,20 +291,27 @@ def test_validation_measures_held_out_data_and_changes_no_weight(
     "stage",
     [
         {"name": "pretrain", "lora": None, "rules": [PROJECTOR]},
-        {"name": "full", "lora": None, "rules": [{"name": "all", "match": r"(model\.(language_model|multi_modal_projector)|lm_head)\..*", "lr": 3e-3}]},
-        {"name": "lora", "lora": {"rank": 4, "alpha": 8}, "rules": [{"name": "adapters", "match": r".*\.lora_.*", "lr": 1e-2}]},
+        {"name": "full", "lora": None, "rules": [{"name": "all", "match":
+        r"(model\.(language_model|multi_modal_projector)|lm_head)\..*", "lr": 3e-3}]}, {"name": "lora", "lora":
+        {"rank": 4, "alpha": 8}, "rules": [{"name": "adapters", "match": r".*\.lora_.*", "lr": 1e-2}]},
     ],
     ids=lambda stage: stage["name"],
 )  # fmt: skip
-def test_every_kind_of_stage_learns_on_two_ranks(small_folder: Path, samples: Path, tmp_path: Path, stage: dict[str, Any]) -> None:
-    document = settings(small_folder, samples, tmp_path, stage=stage, distribution__shard="full", optimisation__clip=None)
+def test_every_kind_of_stage_learns_on_two_ranks(
+    small_folder: Path, samples: Path, tmp_path: Path, stage: dict[str, Any]
+) -> None:
+    document = settings(
+        small_folder, samples, tmp_path, stage=stage, distribution__shard="full", optimisation__clip=None
+    )
     assert ranks.train(document, 2) == [0, 0]
     losses = numbers(tmp_path)
     assert losses[-1] < losses[0] - 0.01
     assert lines(tmp_path, "start")[0]["trained"].keys() == {rule["name"] for rule in stage["rules"]}
 
 
-def test_bfloat16_with_float32_masters_follows_float32(reference: Path, small_folder: Path, samples: Path, tmp_path: Path) -> None:
+def test_bfloat16_with_float32_masters_follows_float32(
+    reference: Path, small_folder: Path, samples: Path, tmp_path: Path
+) -> None:
     assert ranks.train(settings(small_folder, samples, tmp_path, distribution__dtype="bfloat16")) == [0]
     assert numbers(tmp_path) == pytest.approx(numbers(reference), abs=0.05)
     assert all(tensor.dtype == torch.float32 for tensor in read_weights(tmp_path, 6).values())

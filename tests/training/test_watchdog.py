@@ -41,7 +41,13 @@ def test_a_stall_is_reported_once_with_rank_step_phase_and_samples(tmp_path: Pat
     assert len(seen) == 1
     facts = seen[0].facts
     assert seen[0].code == "E268"
-    assert (facts["rank"], facts["step"], facts["phase"], facts["samples"], facts["seen_by"]) == (1, 6, "data", "bad.png", 0)
+    assert (facts["rank"], facts["step"], facts["phase"], facts["samples"], facts["seen_by"]) == (
+        1,
+        6,
+        "data",
+        "bad.png",
+        0,
+    )
     assert "rank 0: step 6, count" in facts["ranks"]
 
 

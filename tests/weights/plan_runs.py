@@ -1,7 +1,7 @@
 """Runs whose memory is measured: the real engine and a real training step on small random networks, and a tracker.
 
-The tracker is torch's profiler: it sees every byte that torch's CPU allocator hands out and takes back, temporaries inside
-kernels included. That it tells the truth is checked against the process's own resident memory in test_plan_process.py.
+The tracker is torch's profiler: it sees every byte that torch's CPU allocator hands out and takes back, temporaries
+inside kernels included. That it tells the truth is checked against the process's own memory in test_plan_process.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from peft import LoraConfig, inject_adapter_in_model
+from PIL import Image
 from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
@@ -227,14 +227,14 @@ class TrainingRun:
 
 
 class TrainingStep:
-    """Frozen weights in the compute dtype; what trains in float32, computed with through a copy in the compute dtype."""
+    """Frozen weights in the compute dtype; what trains in float32, with a copy in the compute dtype to compute with."""
 
     def __init__(self, case: TrainingRun, model: XverseVForConditionalGeneration) -> None:
         self.model, self.low = model, model.dtype != torch.float32
         self.trainable = prepare(model, case.stage, case.rank, case.dropout)
         if case.checkpointing:
             again = functools.partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)
-            # On the decoder alone: switched on for the whole model it makes the frozen tower keep its activations too.
+            # On the decoder alone: switched on for the whole model it makes the frozen tower keep activations too.
             model.model.language_model._set_gradient_checkpointing(True, again)
         length = case.sample_tokens(model)
         image_tokens = length - case.question_tokens - case.new_tokens

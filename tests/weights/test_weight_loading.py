@@ -125,3 +125,13 @@ def test_the_placeholder_is_never_among_the_recorded_logits(converted):
     record = json.loads((converted / "parity.json").read_text())
     assert 512 not in record["top_ids"] and record["prompt_ids"].count(512) == 256
     assert record["top_logits"] == sorted(record["top_logits"], reverse=True)
+
+
+def test_inspecting_an_unfinished_or_foreign_folder_says_so(parts, tmp_path):
+    (parts.llm / "pytorch_model-00002-of-00002.bin").unlink()
+    report = inspect_folder(parts.llm)
+    assert report.kind == "decoder" and [problem.code for problem in report.problems] == ["E319"]
+    (parts.clip / "config.json").write_text("{}")
+    with pytest.raises(XverseError) as caught:
+        inspect_folder(parts.clip)
+    assert caught.value.code == "E311"

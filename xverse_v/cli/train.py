@@ -20,7 +20,8 @@ def train(
         bool, typer.Option("--resume", help="Go on from the newest complete checkpoint of the run.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show every setting, where it came from and what would train; train nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show every setting, where it came from and what would train; train nothing."),
     ] = False,
     json_: Json = False,
 ) -> None:
@@ -36,7 +37,9 @@ def train(
 
         words = describe(resolved.config)
         if json_:
-            show_json({"settings": resolved.config.model_dump(mode="json"), "origins": dict(resolved.origins), "stage": words})
+            show_json(
+                {"settings": resolved.config.model_dump(mode="json"), "origins": dict(resolved.origins), "stage": words}
+            )
         else:
             show(resolved.as_yaml().rstrip())
             show("\n".join(words))

@@ -138,29 +138,22 @@ def inspect_tiles(
     max_tiles: int | None = None,
     context: int | None = None,
 ) -> Inspection:
-    """Run the processor once on `image` and report what came out. No model weights are needed.
+    """Run the processor once on `image` and report what came out; no weights are needed.
 
-    `image` comes from `media.open_image`. `question` follows the image in the prompt, as `ask` would write it;
-    without it the prompt holds the image alone. `max_tiles` overrides the processor's. `context`: the model's
-    `max_position_embeddings`.
-
-    Raises `ValueError` if the placeholders in `input_ids` are not one run of V x P, which would be a fault of the
-    processor.
+    `image` comes from `media.open_image`. `question` follows it in the prompt, as `ask` would write it; without one
+    the prompt holds the image alone. `max_tiles` overrides the processor's. `context`: the model's context length.
+    Raises `ValueError` if the placeholders are not one run of V x P, a fault of the processor.
     """
-    settings = processor.image_processor
+    settings, rgb = processor.image_processor, processor.image_processor.to_rgb(image)
     most = settings.max_tiles if max_tiles is None else max_tiles
-    rgb = settings.to_rgb(image)
-    grid = settings.grid(rgb.width, rgb.height, most)
-    content = [{"type": "image"}] + ([{"type": "text", "text": question}] if question is not None else [])
-    prompt = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
-    inputs = processor(images=[image], text=prompt, max_tiles=most, return_tensors="pt")
-    ids = inputs["input_ids"][0].tolist()
+    grid = settings.grid(*rgb.size, most)
+    ids, pixel_values = _model_inputs(image, processor, question, most)
     start = _placeholder_start(ids, processor.image_token_id, grid.views * processor.patches_per_view)
-    boxes = view_boxes(rgb.width, rgb.height, grid, settings.tile_size)
+    boxes = view_boxes(*rgb.size, grid, settings.tile_size)
     views = tuple(_view_report(box, start, processor.patches_per_view) for box in boxes)
-    finest = views[-1]  # all tiles are shrunk alike
+    kept = views[-1].detail_kept  # all tiles are shrunk alike
+    notes = _size_notes(rgb.size, grid, views, settings, most)
+    notes += _context_notes(len(ids), context) + _file_notes(image, settings)
     report = TileReport(
         width=rgb.width,
         height=rgb.height,
@@ -181,15 +174,22 @@ def inspect_tiles(
         question=question,
         context=context,
         context_share=len(views) * processor.patches_per_view / context if context else None,
-        detail_kept=finest.detail_kept,
-        pixels_lost=round(rgb.width * rgb.height * (1 - finest.detail_kept)),
-        notes=(
-            *_size_notes(rgb.size, grid, views, settings, most),
-            *_context_notes(len(ids), context),
-            *_file_notes(image, settings),
-        ),
+        detail_kept=kept,
+        pixels_lost=round(rgb.width * rgb.height * (1 - kept)),
+        notes=tuple(notes),
     )
-    return Inspection(report, rgb, _pixels(inputs["pixel_values"], settings))
+    return Inspection(report, rgb, _pixels(pixel_values, settings))
+
+
+def _model_inputs(
+    image: Image.Image, processor: XverseVProcessor, question: str | None, max_tiles: int
+) -> tuple[list[int], torch.Tensor]:
+    """`input_ids` as a list of S and `pixel_values` float32[V, 3, T, T] of a prompt with this image."""
+    content = [{"type": "image"}] + ([{"type": "text", "text": question}] if question is not None else [])
+    messages = [{"role": "user", "content": content}]
+    prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    inputs = processor(images=[image], text=prompt, max_tiles=max_tiles, return_tensors="pt")
+    return inputs["input_ids"][0].tolist(), inputs["pixel_values"]
 
 
 def _placeholder_start(ids: list[int], placeholder: int, expected: int) -> int:

@@ -14,7 +14,7 @@ import argparse
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -44,8 +44,8 @@ class Recipe:
 
     def scaled(self, share: float) -> Recipe:
         """The same recipe with `share` of its steps, at least one a stage."""
-        counts = (self.tower_steps, self.words_steps, self.projector_steps, self.joint_steps)
-        return Recipe(*(max(1, round(count * share)) for count in counts), self.tower_seed, self.words_seed)
+        counts = {name: value for name, value in asdict(self).items() if name.endswith("_steps")}
+        return replace(self, **{name: max(1, round(count * share)) for name, count in counts.items()})
 
 
 def finish(work: Path, out: Path, recipe: Recipe, scenes: int) -> None:

@@ -70,10 +70,30 @@ def answers(
     prompts = [processor.apply_chat_template(messages(item), add_generation_prompt=True) for item in items]
     images = [item.image for item in items if item.image is not None]
     inputs = processor(text=prompts, images=images or None, padding=True, return_tensors="pt")
-    inputs = {name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask", "pixel_values")}
-    written = model.generate(**inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=limit)
-    new = written[:, inputs["input_ids"].shape[1] :]
-    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in new]
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    if images:
+        # Questions about one image are batched together: its views pass the tower once.
+        tokens = {id(image): _image_tokens(model, processor, image) for image in images}
+        mask = (inputs["input_ids"] == model.config.image_token_id)[..., None]
+        embeds = embeds.masked_scatter(mask, torch.cat([tokens[id(image)] for image in images]))
+    written = model.generate(
+        inputs_embeds=embeds,
+        attention_mask=inputs["attention_mask"],
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=limit,
+    )
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+
+
+def _image_tokens(
+    model: XverseVForConditionalGeneration, processor: XverseVProcessor, image: Image.Image
+) -> torch.Tensor:
+    """float[views * 64, D]."""
+    pixels = processor.image_processor.preprocess([image], return_tensors="pt")["pixel_values"]
+    seen = model.get_image_features(pixels)
+    assert not isinstance(seen, tuple)
+    return seen.pooler_output.flatten(0, 1)
 
 
 def scene_items(scenes: int, questions: int = 6) -> Iterator[Item]:

@@ -80,11 +80,15 @@ def train_projector(folder: Path, tower: Path, words: Path, steps: int, *, peak:
     """Projector alone: squared distance to the sums of concepts, anchors weighing as much as all other patches."""
     model, concepts = join_parts(tower, words, seed)
     projector = model.model.multi_modal_projector
-    optimiser = torch.optim.AdamW(projector.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
+    matrices = [projector.linear_1.weight, projector.linear_2.weight]
+    for matrix in matrices:
+        nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
+    others = [parameter for parameter in projector.parameters() if parameter.ndim == 1]
+    optimiser = Orthogonal(matrices, others, lr=peak, weight_decay=0.0)
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, warmup=50, decay=steps // 2, peak=peak)
+            group["lr"] = learning_rate(step, steps, warmup=20, decay=steps * 3 // 4, peak=peak)
         views, targets = [], []
         for index in range(step * 16, step * 16 + 16):
             scene = make_scene(split_seed("joint", index))
@@ -155,7 +159,9 @@ def joint_batch(
 
 def joint_embeddings(model: XverseVForConditionalGeneration, given: JointBatch) -> torch.Tensor:
     """float[B, S, D]: token rows, with the kept image tokens at their placeholders."""
-    features = model.get_image_features(given.pixels).pooler_output.flatten(0, 1)[given.kept]
+    seen = model.get_image_features(given.pixels)
+    assert not isinstance(seen, tuple)
+    features = seen.pooler_output.flatten(0, 1)[given.kept]
     embeds: torch.Tensor = model.get_input_embeddings()(given.batch.ids)
     return embeds.masked_scatter((given.batch.ids == image_id())[..., None], features)
 

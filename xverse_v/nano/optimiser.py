@@ -36,8 +36,8 @@ class Orthogonal(torch.optim.Optimizer):
 
     def __init__(
         self,
-        matrices: Iterable[nn.Parameter],
-        others: Iterable[nn.Parameter],
+        matrices: Iterable[torch.Tensor],
+        others: Iterable[torch.Tensor],
         lr: float,
         weight_decay: float = 0.01,
     ) -> None:
@@ -52,7 +52,7 @@ class Orthogonal(torch.optim.Optimizer):
         self.param_groups[0]["share"] = 3.0
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update. `group["lr"]` is the AdamW rate; matrices use it times their share."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -83,7 +83,8 @@ class Orthogonal(torch.optim.Optimizer):
 
 def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(matrices inside layers, everything else), in the module's order."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         inside = ".layers." in name and parameter.ndim == 2
         (matrices if inside else others).append(parameter)

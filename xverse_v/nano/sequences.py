@@ -28,8 +28,7 @@ def tokenizer() -> Tokenizer:
 @lru_cache(maxsize=1)
 def image_id() -> int:
     """Id of the placeholder token."""
-    index: int = tokenizer().token_to_id(IMAGE)
-    return index
+    return tokenizer().get_vocab()[IMAGE]
 
 
 @lru_cache(maxsize=200_000)

@@ -1,6 +1,6 @@
 """Step one of the recipe: the vision tower learns to see, from dense labels that the drawing program knows.
 
-What crosses: `train_tower(folder, steps)` -> a checkpoint in `folder`. The tower is a stock CLIP vision model; the four
+What crosses: `train_tower(folder, steps)` -> a checkpoint in `folder`. The tower is a stock CLIP vision model; the six
 linear heads on its patch features are thrown away afterwards. This file refuses to know about words.
 """
 
@@ -20,7 +20,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from xverse_v.model.image_processing import CLIP_MEAN, CLIP_STD, cut_views, normalise
 from xverse_v.model.tiling import TILE_SIZE, choose_grid, view_boxes
 from xverse_v.nano import checkpoint
-from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES, PatchLabels, Rectangle, label_views
+from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES, SIDE, PatchLabels, Rectangle, label_views
 from xverse_v.nano.optimiser import Orthogonal, split_parameters
 from xverse_v.nano.schedule import learning_rate
 from xverse_v.nano.world import COLOURS, SHAPES, Scene, draw, make_scene, split_seed
@@ -44,7 +44,10 @@ def vision_config() -> CLIPVisionConfig:
 
 
 class SeeingTower(nn.Module):
-    """The tower and its four heads: cover_shape, cover_colour, cell_shape, cell_colour."""
+    """The tower and its six heads: cover_shape, cover_colour, cell_shape, cell_colour, and the patch's row and column.
+
+    Without the last two the tower forgets where a patch is on its way up, and no projector can tell the decoder.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class SeeingTower(nn.Module):
         width = self.tower.config.hidden_size
         self.norm = nn.LayerNorm(width)
         classes = (len(SHAPES) + 1, len(COLOURS) + 1)
-        self.heads = nn.ModuleList([nn.Linear(width, count) for count in classes + classes])
+        self.heads = nn.ModuleList([nn.Linear(width, count) for count in (*classes, *classes, SIDE, SIDE)])
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """float[V, 3, 224, 224] -> float[V, 64, 128]: output of the last layer without CLS."""
@@ -60,7 +63,7 @@ class SeeingTower(nn.Module):
         return hidden
 
     def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of the four heads, each float[V, 64, classes]."""
+        """Logits of the six heads, each float[V, 64, classes]."""
         hidden = self.norm(self.features(pixel_values))
         return [head(hidden) for head in self.heads]
 
@@ -105,10 +108,13 @@ def tower_loss(logits: list[torch.Tensor], labels: list[torch.Tensor], whole: to
     weight[~whole] *= 0.25
     losses = [
         F.cross_entropy(logit.transpose(1, 2), label, reduction="none")
-        for logit, label in zip(logits, labels, strict=True)
+        for logit, label in zip(logits[:4], labels, strict=True)
     ]
+    patches = torch.arange(PATCHES).expand(len(whole), PATCHES)
+    place = F.cross_entropy(logits[4].transpose(1, 2), patches // SIDE)
+    place = place + F.cross_entropy(logits[5].transpose(1, 2), patches % SIDE)
     cell = (losses[2] * weight).sum() + (losses[3] * weight).sum()
-    return losses[0].mean() + losses[1].mean() + 2.0 * cell / weight.sum()
+    return losses[0].mean() + losses[1].mean() + 2.0 * cell / weight.sum() + 0.5 * place
 
 
 @torch.no_grad()
@@ -117,11 +123,13 @@ def tower_scores(model: SeeingTower, split: str, start: int, count: int) -> dict
     pixels, labels, global_views = tower_batch(split, start, count)
     logits = model(pixels)
     shape, colour = logits[2].argmax(-1), logits[3].argmax(-1)
+    place = logits[4].argmax(-1) * SIDE + logits[5].argmax(-1)
     held = labels[2] > 0
     right = ((shape == labels[2]) & (colour == labels[3])).all(1)
     return {
         "shape": (shape == labels[2])[held].float().mean().item(),
         "colour": (colour == labels[3])[held].float().mean().item(),
+        "place": (place == torch.arange(PATCHES)).float().mean().item(),
         "global view": right[global_views].float().mean().item(),
         "tile": right[~global_views].float().mean().item(),
     }

@@ -91,7 +91,7 @@ def build_tokenizer() -> Tokenizer:
     heavy = _words()[: 2 * len(ENGLISH)] + CHINESE
     learner.train_from_iterator([" ".join(heavy)] * 5 + [" ".join(_words())], trainer)
     vocabulary = learner.get_vocab()
-    merges = [tuple(pair) for pair in _merges(learner)]
+    merges = [(left, right) for left, right in _merges(learner)]
     model = models.BPE(vocabulary, merges, unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
     # The chat template writes a user's own special-token text with a noncharacter inside; here it becomes text again.

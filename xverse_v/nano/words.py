@@ -152,7 +152,9 @@ def word_rows(
     split: str, start: int, count: int, keep: float, questions: int
 ) -> tuple[list[Row], list[WordImage], list[list[QA]]]:
     """Rows of `count` scenes; one row in sixteen is talk without an image."""
-    rows, images, asked = [], [], []
+    rows: list[Row] = []
+    images: list[WordImage] = []
+    asked: list[list[QA]] = []
     for index in range(start, start + count):
         seed = split_seed(split, index)
         rng = random.Random(seed + 1)

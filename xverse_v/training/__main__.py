@@ -1,4 +1,5 @@
-"""The trainer as torchrun starts it: `torchrun --nproc-per-node 8 -m xverse_v.training RECIPE.yaml key=value ... [--resume]`.
+"""The trainer as torchrun starts it: `torchrun --nproc-per-node 8 -m xverse_v.training RECIPE.yaml key=value ...
+[--resume]`.
 
 A run of one process is the same run with `xverse-v train`. Exit codes: 0 trained, 1 failed, 2 the request was wrong.
 """
@@ -17,7 +18,9 @@ from xverse_v.errors import XverseError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, train, and say on stderr what went wrong."""
-    parser = argparse.ArgumentParser(prog="python -m xverse_v.training", description="Train by a recipe, one process a device.")
+    parser = argparse.ArgumentParser(
+        prog="python -m xverse_v.training", description="Train by a recipe, one process a device."
+    )
     parser.add_argument("recipe", type=Path, help="YAML file, see recipes/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint of the run")

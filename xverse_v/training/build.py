@@ -1,7 +1,7 @@
 """Building a run: the network with its stage, sharded; its optimizer; its data.
 
-What crosses: a `TrainConfig` and a `World` in, `Parts` out. Weights are mapped from disk on the CPU and move to the device
-piece by piece as they are sharded, so no device ever needs the whole network. Nothing is trained here.
+What crosses: a `TrainConfig` and a `World` in, `Parts` out. Weights are mapped from disk on the CPU and move to the
+device piece by piece as they are sharded, so no device ever needs the whole network. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -111,16 +111,25 @@ def stage_network(model: XverseVForConditionalGeneration, config: TrainConfig) -
     return apply_stage(model, config.stage)
 
 
-def _optimizer(config: TrainConfig, claims: Claims, trained: Mapping[str, nn.Parameter], world: World) -> torch.optim.AdamW:
+def _optimizer(
+    config: TrainConfig, claims: Claims, trained: Mapping[str, nn.Parameter], world: World
+) -> torch.optim.AdamW:
     """AdamW with one group a rule, in the order of the rules; the loop sets the rates."""
     settings = config.optimisation
 
     def group(rule: Rule) -> dict[str, object]:
-        return {"params": [trained[name] for name in claims.rules[rule.name]], "lr": rule.lr, "weight_decay": rule.weight_decay}
+        return {
+            "params": [trained[name] for name in claims.rules[rule.name]],
+            "lr": rule.lr,
+            "weight_decay": rule.weight_decay,
+        }
 
     fused = world.device.type == "cuda" and not config.distribution.cpu_offload
     return torch.optim.AdamW(
-        [group(rule) for rule in config.stage.rules], betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=fused
+        [group(rule) for rule in config.stage.rules],
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        fused=fused,
     )
 
 

@@ -1,9 +1,10 @@
 """Checkpoints: what trains, its optimizer, and the number of the step, written whole or not at all.
 
-What crosses: parameters, an AdamW optimizer and a record in; `checkpoints/step-00000012/` out, and back again. Tensors go through
-PyTorch's distributed checkpoint with its safetensors storage: every rank writes the pieces it holds, nobody needs the memory of
-the whole, any number of ranks can read them. The rest is JSON. A folder without the `.partial` ending is complete: it is renamed
-last. Dropout and order are functions of seeds and the step, so there is no other state to keep.
+What crosses: parameters, an AdamW optimizer and a record in; `checkpoints/step-00000012/` out, and back again.
+Tensors go through PyTorch's distributed checkpoint with its safetensors storage: every rank writes the pieces it
+holds, nobody needs the memory of the whole, any number of ranks can read them. The rest is JSON. A folder without
+the `.partial` ending is complete: it is renamed last. Dropout and order are functions of seeds and the step, so
+there is no other state to keep.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
 from xverse_v.errors import error
 
@@ -67,14 +70,17 @@ def read_record(run: Path, step: int) -> Record:
         sizes = {name: (folder / name).stat().st_size for name in record.files}
     except (OSError, ValueError, TypeError) as problem:
         raise error("E260", folder=folder, problem=problem) from None
-    wrong = [f"{name}: {sizes[name]} bytes, expected {size}" for name, size in record.files.items() if sizes[name] != size]
+    wrong = [
+        f"{name}: {sizes[name]} bytes, expected {size}" for name, size in record.files.items() if sizes[name] != size
+    ]
     if wrong or record.format != FORMAT:
         raise error("E260", folder=folder, problem="; ".join(wrong) or f"format {record.format}, expected {FORMAT}")
     return record
 
 
 def state_of(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> State:
-    """The tensors of a checkpoint under flat names; they share memory with the run. Missing moments are made, as zeros."""
+    """The tensors of a checkpoint under flat names; they share memory with the run. Missing moments are made, as
+    zeros."""
     state: State = {}
     for name, parameter in parameters.items():
         moments = optimizer.state[parameter]
@@ -91,7 +97,7 @@ def restore(run: Path, step: int, parameters: Mapping[str, nn.Parameter], optimi
     state = state_of(parameters, optimizer)
     folder = folder_of(run, step)
     try:
-        dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
+        load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
     except Exception as problem:  # DCP wraps whatever a rank met in an exception of its own
         raise error("E260", folder=folder, problem=str(problem).replace("\n", " ")[:300]) from problem
     for group in optimizer.param_groups:
@@ -101,20 +107,28 @@ def restore(run: Path, step: int, parameters: Mapping[str, nn.Parameter], optimi
 
 
 def read_weights(run: Path, step: int) -> State:
-    """Trained weights of a checkpoint by parameter name, whole, float32 on the CPU; in a process without ranks. Raises E260."""
+    """Trained weights of a checkpoint by parameter name, whole, float32 on the CPU; in a process without ranks.
+    Raises E260."""
     folder = folder_of(run, step)
     reader = HuggingFaceStorageReader(str(folder))
     try:
-        sizes = {name: facts.size for name, facts in reader.read_metadata().state_dict_metadata.items()}
-        state = {name: torch.empty(size, dtype=torch.float32) for name, size in sizes.items() if name.startswith("weight.")}
-        dcp.load(state, storage_reader=reader, no_dist=True)
+        sizes = {
+            name: facts.size
+            for name, facts in reader.read_metadata().state_dict_metadata.items()
+            if isinstance(facts, TensorStorageMetadata)
+        }
+        state = {
+            name: torch.empty(size, dtype=torch.float32) for name, size in sizes.items() if name.startswith("weight.")
+        }
+        load(state, storage_reader=reader, no_dist=True)
     except Exception as problem:
         raise error("E260", folder=folder, problem=str(problem).replace("\n", " ")[:300]) from problem
     return {name.removeprefix("weight."): tensor for name, tensor in state.items()}
 
 
 class Saver:
-    """Writes the checkpoints of one run, one at a time, in the background if asked. Every rank has one; all call in step."""
+    """Writes the checkpoints of one run, one at a time, in the background if asked. Every rank has one; all call in
+    step."""
 
     def __init__(self, run: Path, *, keep: int, background: bool, weights_id: str, settings: Mapping[str, Any]) -> None:
         self.run = run
@@ -141,12 +155,12 @@ class Saver:
         dist.barrier(group=self._group)
         writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
         if not self.background:
-            dcp.save(state, storage_writer=writer, process_group=self._group)
+            save(state, storage_writer=writer, process_group=self._group)
             self._finish(partial, step)
             return
-        written = dcp.async_save(state, storage_writer=writer, process_group=self._group)
+        written = async_save(state, storage_writer=writer, process_group=self._group)
         assert isinstance(written, Future)
-        self._pending = self._pool.submit(lambda: (written.result(), self._finish(partial, step))[1])
+        self._pending = self._pool.submit(self._finish_when, written, partial, step)
 
     def wait(self) -> None:
         """Until the last checkpoint is complete on this rank. Raises what went wrong while writing it."""
@@ -163,8 +177,13 @@ class Saver:
         """End the thread, after the checkpoint it may be writing; on every way out of a run."""
         self._pool.shutdown(wait=True)
 
+    def _finish_when(self, written: Future[Any], partial: Path, step: int) -> None:
+        written.result()
+        self._finish(partial, step)
+
     def _finish(self, partial: Path, step: int) -> None:
-        """Give a written checkpoint its record and its name, then delete the oldest. DCP returns on rank 0 when all have written."""
+        """Give a written checkpoint its record and its name, then delete the oldest. DCP returns on rank 0 when all
+        have written."""
         if not self.leads:
             return
         files = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}

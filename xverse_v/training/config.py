@@ -1,8 +1,8 @@
 """The settings of a training run: one frozen document, every field explained, nothing accepted unread.
 
-What crosses: a YAML recipe and `key=value` overrides in; a `TrainConfig` and the origin of each of its values out. Unknown keys
-are refused with the nearest known one. This file reads no weights and no data, and it decides nothing: what a value does is
-said where it is used.
+What crosses: a YAML recipe and `key=value` overrides in; a `TrainConfig` and the origin of each of its values out.
+Unknown keys are refused with the nearest known one. This file reads no weights and no data, and it decides nothing:
+what a value does is said where it is used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class LoraSettings(_Settings):
     rank: int = Field(128, ge=1, description="Rank of each adapter.")
     alpha: float = Field(256.0, gt=0, description="Scale: an adapter adds (alpha / rank) B A.")
     dropout: float = Field(0.05, ge=0, lt=1, description="Probability of dropping an input of an adapter.")
-    linears: str = Field(DECODER_LINEARS, description="Regular expression on the full names of the linears; decoder only.")
+    linears: str = Field(
+        DECODER_LINEARS, description="Regular expression on the full names of the linears; decoder only."
+    )
 
 
 class Rule(_Settings):
@@ -52,7 +54,9 @@ class Stage(_Settings):
     name: str = Field(description="What the log calls the stage: pretrain, finetune, or your own word.")
     rules: tuple[Rule, ...] = Field(min_length=1, description="The groups; no parameter may be claimed twice.")
     lora: LoraSettings | None = Field(None, description="Adapters to add before the rules are read; null for none.")
-    fresh: str | None = Field(None, description="Regular expression on full names of parameters to start anew from the seed.")
+    fresh: str | None = Field(
+        None, description="Regular expression on full names of parameters to start anew from the seed."
+    )
 
 
 class Optimisation(_Settings):
@@ -77,31 +81,45 @@ class Distribution(_Settings):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA if there is one.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Of the computation and of frozen weights; auto: float32 on the CPU, bfloat16 elsewhere. What trains is float32."
-    )  # fmt: skip
+        "auto",
+        description="Of the computation and of frozen weights; auto: float32 on the CPU, bfloat16 elsewhere. "
+        "What trains is float32.",
+    )
     shard: Literal["replicate", "full", "hybrid"] = Field(
         "replicate",
-        description="replicate: frozen weights whole on every device, what trains sharded; full: everything sharded over all "
-        "devices; hybrid: everything sharded inside groups of shard_size devices and replicated between them.",
+        description="replicate: frozen weights whole on every device, what trains sharded; full: everything sharded "
+        "over all devices; hybrid: everything sharded inside groups of shard_size devices, replicated between them.",
     )
-    shard_size: int | None = Field(None, ge=1, description="Devices of one group for shard=hybrid; null: those of one machine.")
-    cpu_offload: bool = Field(False, description="Keep sharded weights and the optimizer in host memory (shard=full, CUDA only).")
-    activation_checkpointing: bool = Field(False, description="Recompute decoder layers in the backward pass to save memory.")
+    shard_size: int | None = Field(
+        None, ge=1, description="Devices of one group for shard=hybrid; null: those of one machine."
+    )
+    cpu_offload: bool = Field(
+        False, description="Keep sharded weights and the optimizer in host memory (shard=full, CUDA only)."
+    )
+    activation_checkpointing: bool = Field(
+        False, description="Recompute decoder layers in the backward pass to save memory."
+    )
     compile: bool = Field(False, description="torch.compile each decoder layer.")
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = Field(
         "sdpa", description="Attention kernel; packed rows are kept apart by each of them."
     )
     loss_chunk: int = Field(2048, ge=1, description="Supervised positions whose logits exist at one time.")
     timeout_seconds: float = Field(1800.0, gt=0, description="Of one collective operation.")
-    stall_seconds: float = Field(600.0, gt=0, description="Without progress for this long the watchdog reports and stops the run.")
+    stall_seconds: float = Field(
+        600.0, gt=0, description="Without progress for this long the watchdog reports and stops the run."
+    )
 
 
 class Checkpoints(_Settings):
     """When the state is written. The last step is always written."""
 
     every: int = Field(500, ge=1, description="Steps between checkpoints.")
-    keep: int = Field(3, ge=1, description="Newest checkpoints to keep; older ones are deleted after a new one is complete.")
-    background: bool = Field(True, description="Write while training goes on; the state is copied to host memory first.")
+    keep: int = Field(
+        3, ge=1, description="Newest checkpoints to keep; older ones are deleted after a new one is complete."
+    )
+    background: bool = Field(
+        True, description="Write while training goes on; the state is copied to host memory first."
+    )
 
 
 class Logs(_Settings):
@@ -110,7 +128,9 @@ class Logs(_Settings):
     every: int = Field(10, ge=1, description="Steps between lines.")
     tensorboard: bool = Field(False, description="Also write TensorBoard events to the run folder.")
     wandb: str | None = Field(None, description="Also report to this Weights & Biases project.")
-    peak_tflops: float | None = Field(None, gt=0, description="Peak of one device for MFU; null: by the device's name, or not said.")
+    peak_tflops: float | None = Field(
+        None, gt=0, description="Peak of one device for MFU; null: by the device's name, or not said."
+    )
 
 
 class Validation(_Settings):
@@ -130,9 +150,9 @@ class TrainConfig(_Settings):
     stage: Stage = Field(description="What trains, and how fast.")
     data: DataConfig = Field(description="What it learns from.")
     optimisation: Optimisation = Field(description="AdamW and its schedule.")
-    distribution: Distribution = Field(Distribution(), description="Devices, number formats, memory.")
-    checkpoints: Checkpoints = Field(Checkpoints(), description="When the state is written.")
-    logs: Logs = Field(Logs(), description="Who is told.")
+    distribution: Distribution = Field(Distribution.model_validate({}), description="Devices, number formats, memory.")
+    checkpoints: Checkpoints = Field(Checkpoints.model_validate({}), description="When the state is written.")
+    logs: Logs = Field(Logs.model_validate({}), description="Who is told.")
     validation: Validation | None = Field(None, description="Loss on held-out data; null for none.")
 
 
@@ -155,7 +175,8 @@ class Resolved:
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Resolved:
     """A recipe with `key.key=value` overrides; list items by number (`data.sources.0.path=x`).
 
-    Raises E250 (no such file, not YAML), E251 (unknown key), E252 (a value that does not fit), E253 (an override without `=`).
+    Raises E250 (no such file, not YAML), E251 (unknown key), E252 (a value that does not fit), E253 (an override
+    without `=`).
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -244,13 +265,18 @@ def _yaml_lines(value: Any, name: str = "", indent: int = 0) -> list[tuple[str, 
         if isinstance(child, dict | list) and child:
             lines += [(head, ""), *_yaml_lines(child, path, indent + 2)]
         else:
-            text = yaml.safe_dump(child, default_flow_style=True, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
+            text = (
+                yaml.safe_dump(child, default_flow_style=True, allow_unicode=True, width=10**6)
+                .removesuffix("...\n")
+                .strip()
+            )
             lines.append((f"{head} {text}", path))
     return lines
 
 
 def _explained(problem: ValidationError, path: Path) -> Exception:
-    """The first fault of a document as one of our errors; an unknown key first, as it is often why another is missing."""
+    """The first fault of a document as one of our errors; an unknown key first, as it is often why another is
+    missing."""
     first = min(problem.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

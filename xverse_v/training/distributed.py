@@ -1,13 +1,13 @@
 """Processes, devices and sharding: PyTorch's FSDP2 on a DeviceMesh, from one process to many nodes by one path.
 
-What crosses: `Distribution` settings and the environment of torchrun in; a `World` and a sharded network out. Collectives of plain
-numbers and words for the loop are here too. This file knows no stage, no data and no optimizer.
+What crosses: `Distribution` settings and the environment of torchrun in; a `World` and a sharded network out.
+Collectives of plain numbers and words for the loop are here too. This file knows no stage, no data and no optimizer.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,8 +16,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 from torch.utils.checkpoint import checkpoint
 
 from xverse_v.errors import error
@@ -64,7 +67,8 @@ class World:
 
 
 def start(settings: Distribution) -> World:
-    """Join the run that torchrun started, or be a run of one process. Raises E267 if the devices do not divide as asked."""
+    """Join the run that torchrun started, or be a run of one process. Raises E267 if the devices do not divide as
+    asked."""
     environment = os.environ
     rank, size = int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
     attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
@@ -87,16 +91,16 @@ def start(settings: Distribution) -> World:
     return World(rank, size, device, DTYPES[named], _mesh(settings, device, size), attempt)
 
 
-def _store(rank: int, size: int, attempt: int) -> dist.Store:
-    """The store of this attempt. Under torchrun the agent's store outlives a restart: without a prefix of its own a new process
-    reads the address of a dead one and waits for it."""
+def _store(rank: int, size: int, attempt: int) -> Store:
+    """The store of this attempt. Under torchrun the agent's store outlives a restart: without a prefix of its own a
+    new process reads the address of a dead one and waits for it."""
     environment = os.environ
     if "MASTER_ADDR" not in environment or "RANK" not in environment:
-        return dist.HashStore()
+        return HashStore()
     agent = environment.get("TORCHELASTIC_USE_AGENT_STORE", "False") == "True"
     master = not agent and rank == 0
-    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world_size=size, is_master=master)
-    return dist.PrefixStore(f"attempt{attempt}", store)
+    store = TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world_size=size, is_master=master)
+    return PrefixStore(f"attempt{attempt}", store)
 
 
 def _mesh(settings: Distribution, device: torch.device, size: int) -> DeviceMesh:
@@ -118,13 +122,16 @@ def stop() -> None:
 def shard(root: nn.Module, blocks: Sequence[nn.Module], settings: Distribution, world: World) -> None:
     """Apply FSDP2 to `blocks` and then to `root`, which holds them; with activation checkpointing and compile if asked.
 
-    shard=replicate leaves frozen parameters whole on the device; otherwise they are sharded too, in the format they are stored in.
+    shard=replicate leaves frozen parameters whole on the device; otherwise they are sharded too, in the format they
+    are stored in.
     """
     ignored = {p for p in root.parameters() if not p.requires_grad} if settings.shard == "replicate" else set()
     for parameter in ignored:
         parameter.data = parameter.data.to(world.device)
     low = world.dtype if world.dtype != torch.float32 else None
-    offload: OffloadPolicy = CPUOffloadPolicy() if settings.cpu_offload and world.device.type == "cuda" else OffloadPolicy()
+    offload: OffloadPolicy = (
+        CPUOffloadPolicy() if settings.cpu_offload and world.device.type == "cuda" else OffloadPolicy()
+    )
     wrap = partial(
         fully_shard,
         mesh=world.mesh,
@@ -149,10 +156,17 @@ def shard(root: nn.Module, blocks: Sequence[nn.Module], settings: Distribution, 
 
 
 def synchronise(root: nn.Module, settings: Distribution, *, last: bool) -> None:
-    """Before a backward pass: whether its gradients are summed over ranks now or kept until the last micro-batch of the step.
+    """Before a backward pass: whether its gradients are summed over ranks now or kept until the last micro-batch of
+    the step.
 
     With everything sharded they are always summed: whole gradients of every weight would not fit.
     """
     if settings.shard == "replicate" and isinstance(root, FSDPModule):
         root.set_requires_gradient_sync(last)
         root.set_reshard_after_backward(last)
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
+    """Norm of the whole gradient, over all ranks."""
+    norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

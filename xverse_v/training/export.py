@@ -1,8 +1,9 @@
 """From a run back to a model folder: merged, or with the adapter beside the weights.
 
-What crosses: a run folder in, a finished and verified model folder out. The base folder's files are read a few rows at a time and
-written again with what was trained in its place, in the stored number format; LoRA is merged in float32 and rounded once. The
-folder gets its name when it is complete and verified. This file computes no gradients and knows no data.
+What crosses: a run folder in, a finished and verified model folder out. The base folder's files are read a few rows
+at a time and written again with what was trained in its place, in the stored number format; LoRA is merged in
+float32 and rounded once. The folder gets its name when it is complete and verified. This file computes no gradients
+and knows no data.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from xverse_v.errors import error
 from xverse_v.model import XverseVImageProcessor
 from xverse_v.weights.load import weights_id
 from xverse_v.weights.lora import Lora, Pair, merged_blocks, write_adapter
-from xverse_v.weights.manifest import MANIFEST, write_manifest
-from xverse_v.weights.parity import PARITY_FILE, record_parity
+from xverse_v.weights.manifest import MANIFEST, PARITY_FILE, write_manifest
+from xverse_v.weights.parity import record_parity
 from xverse_v.weights.parts import PartFile, TensorInfo, safetensors_header, weight_files
 from xverse_v.weights.verify import VerifyReport, verify_folder
 from xverse_v.weights.writer import FileRecord, ShardWriter, blocks
@@ -54,9 +55,11 @@ class ExportReport:
 
 
 def export(run: Path, out: Path, *, merge: bool, step: int | None = None, base: Path | None = None) -> ExportReport:
-    """Write the model folder `out` from a run's newest checkpoint, or that of `step`. `base`: where the base weights are now.
+    """Write the model folder `out` from a run's newest checkpoint, or that of `step`. `base`: where the base weights
+    are now.
 
-    Raises E260 and E261 for the checkpoint, E270 if the base weights are others, E271 if `out` is in use, and what verifying finds.
+    Raises E260 and E261 for the checkpoint, E270 if the base weights are others, E271 if `out` is in use, and what
+    verifying finds.
     """
     steps = complete_steps(run)
     if not steps or (step is not None and step not in steps):
@@ -75,14 +78,18 @@ def export(run: Path, out: Path, *, merge: bool, step: int | None = None, base: 
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
-        identity, verified = _write(partial, base, trained, merge, {"run": run.name, "step": step, "base": record.weights_id})
+        identity, verified = _write(
+            partial, base, trained, merge, {"run": run.name, "step": step, "base": record.weights_id}
+        )
         if out.is_dir():
             out.rmdir()  # empty, as checked above
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return ExportReport(str(out), step, merge, len(trained.whole), len(trained.lora.pairs) if trained.lora else 0, identity, verified)
+    return ExportReport(
+        str(out), step, merge, len(trained.whole), len(trained.lora.pairs) if trained.lora else 0, identity, verified
+    )
 
 
 class _Trained:

@@ -1,7 +1,8 @@
 """Telling how a run goes: a JSON line for programs, a line of words for people, TensorBoard and W&B for those who ask.
 
-What crosses: numbers of finished steps in; `log.jsonl`, log messages and events out. Only the leading rank writes. Also here: the
-floating-point work of a step and the peak of known devices, which make MFU. This file changes nothing in a run.
+What crosses: numbers of finished steps in; `log.jsonl`, log messages and events out. Only the leading rank writes.
+Also here: the floating-point work of a step and the peak of known devices, which make MFU. This file changes nothing
+in a run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,15 @@ log = logging.getLogger(__name__)
 
 LOG_FILE = "log.jsonl"
 
-PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "A800": 312.0, "H800": 989.0, "L40S": 362.0, "RTX 4090": 165.0}
+PEAK_TFLOPS = {
+    "H200": 989.0,
+    "H100": 989.0,
+    "A100": 312.0,
+    "A800": 312.0,
+    "H800": 989.0,
+    "L40S": 362.0,
+    "RTX 4090": 165.0,
+}
 """Dense bfloat16 by part of the device's name, from the makers' data sheets; RTX 4090 with float32 accumulation."""
 
 
@@ -50,15 +60,18 @@ class Journal:
             self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
         if settings.wandb is not None:
             try:
-                import wandb
+                wandb = import_module("wandb")
             except ImportError:
                 raise error("E263", package="wandb", key="logs.wandb") from None
             self._wandb = wandb.init(project=settings.wandb, name=name, dir=str(folder), resume="allow")
 
     def event(self, kind: str, **facts: Any) -> None:
-        """A JSON line that is not about a step's numbers. Lines are only added: after a resume a step may appear twice."""
+        """A JSON line that is not about a step's numbers. Lines are only added: after a resume a step may appear
+        twice."""
         if self._file is not None:
-            self._file.write(json.dumps({"event": kind, "time": round(time.time(), 3), **facts}, ensure_ascii=False) + "\n")
+            self._file.write(
+                json.dumps({"event": kind, "time": round(time.time(), 3), **facts}, ensure_ascii=False) + "\n"
+            )
             self._file.flush()
 
     def step(self, step: int, numbers: Mapping[str, float | None]) -> None:
@@ -122,8 +135,9 @@ class Meter:
 class Work:
     """Floating-point operations that training needs, recomputation not counted.
 
-    A linear costs 2 for its forward pass, 2 for the gradient of its input and 2 for that of its weight if that trains, each times
-    its parameters and its tokens. Attention's own products are left out, as is usual; they are a few per cent at these lengths.
+    A linear costs 2 for its forward pass, 2 for the gradient of its input and 2 for that of its weight if that
+    trains, each times its parameters and its tokens. Attention's own products are left out, as is usual; they are a
+    few per cent at these lengths.
     """
 
     def __init__(self, model: XverseVForConditionalGeneration) -> None:
@@ -170,7 +184,7 @@ def in_words(
     minutes, seconds = divmod(int(numbers["eta_seconds"] or 0), 60)
     hours, minutes = divmod(minutes, 60)
     return (
-        f"step {step}/{steps}: loss {facts['loss']:.4f}, rate {learning}, {numbers['tokens_per_second']:,.0f} tokens/s{mfu}, "
-        f"data wait {100 * (numbers['data_wait'] or 0):.0f} %, peak {numbers['peak_memory_gb']:.1f} GB, "
-        f"{hours}:{minutes:02}:{seconds:02} to go{skipped}"
+        f"step {step}/{steps}: loss {facts['loss']:.4f}, rate {learning}, "
+        f"{numbers['tokens_per_second']:,.0f} tokens/s{mfu}, data wait {100 * (numbers['data_wait'] or 0):.0f} %, "
+        f"peak {numbers['peak_memory_gb']:.1f} GB, {hours}:{minutes:02}:{seconds:02} to go{skipped}"
     )

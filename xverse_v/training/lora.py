@@ -1,8 +1,8 @@
 """Adapters on the decoder's linears, and a dropout that depends on the sample and not on its neighbours.
 
-What crosses: a network and `LoraSettings` in; the same network with peft layers in it out. Adapters start from the seed and their
-own name. Dropout masks are a function of (seed, step, sample, layer): a sample gets the same mask in any micro-batch, on any rank
-and after any restart. This file knows no optimizer and no files.
+What crosses: a network and `LoraSettings` in; the same network with peft layers in it out. Adapters start from the
+seed and their own name. Dropout masks are a function of (seed, step, sample, layer): a sample gets the same mask in
+any micro-batch, on any rank and after any restart. This file knows no optimizer and no files.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Span:
 class SampleDropout(nn.Module):
     """Dropout whose mask on a span of tokens is drawn by a generator of the span's own.
 
-    `spans` is set before a forward pass and holds until its backward pass is over, so that recomputation draws the same masks.
-    Tokens outside every span (padding) are dropped whole.
+    `spans` is set before a forward pass and holds until its backward pass is over, so that recomputation draws the
+    same masks. Tokens outside every span (padding) are dropped whole.
     """
 
     def __init__(self, p: float, name: str) -> None:
@@ -72,17 +72,25 @@ class SampleDropout(nn.Module):
 def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[str]:
     """Wrap the linears that `settings.linears` names in peft layers. Returns their names.
 
-    Everything else of the network is frozen by peft; the stage's rules decide afterwards. Raises E264 if the pattern names
-    nothing, or something that is not a linear of the decoder.
+    Everything else of the network is frozen by peft; the stage's rules decide afterwards. Raises E264 if the pattern
+    names nothing, or something that is not a linear of the decoder.
     """
     pattern = re.compile(settings.linears)
     matched = {name: module for name, module in model.named_modules() if pattern.fullmatch(name)}
-    strangers = [name for name, module in matched.items() if not (name.startswith(DECODER) and isinstance(module, nn.Linear))]
+    strangers = [
+        name for name, module in matched.items() if not (name.startswith(DECODER) and isinstance(module, nn.Linear))
+    ]
     if strangers or not matched:
-        raise error("E264", linears=settings.linears, matched=len(matched), strangers=len(strangers), example=(strangers or ["-"])[0])
+        raise error(
+            "E264",
+            linears=settings.linears,
+            matched=len(matched),
+            strangers=len(strangers),
+            example=(strangers or ["-"])[0],
+        )
     config = peft.LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it by r and stores it: a fraction is fine
+        lora_alpha=settings.alpha,  # peft divides it by r: a fraction is fine
         lora_dropout=settings.dropout,
         target_modules=list(matched),
         bias="none",
@@ -102,7 +110,9 @@ def _start(layer: nn.Module, name: str, settings: LoraSettings, seed: int) -> No
     first = torch.empty(down.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
     down.data = first.to(down.device)
     up.data = torch.zeros(up.shape, dtype=torch.float32, device=up.device)
-    layer.lora_dropout[ADAPTER] = SampleDropout(settings.dropout, name)  # type: ignore[union-attr, operator]
+    kept = layer.lora_dropout
+    assert isinstance(kept, nn.ModuleDict)
+    kept[ADAPTER] = SampleDropout(settings.dropout, name)
 
 
 def dropouts(model: nn.Module) -> list[SampleDropout]:

@@ -1,8 +1,9 @@
 """The objective: token losses of one micro-batch, summed, with logits only where something is supervised.
 
-What crosses: a `MicroBatch` in, a scalar float32 out, the sum over its supervised tokens. Dividing by the count of the whole step
-is the loop's. Every call runs the same modules whatever the batch holds, so that ranks with and without images make the same
-collectives. Shapes: B batch, S sequence, V views, P patches, E vision width, D decoder width, N supervised positions.
+What crosses: a `MicroBatch` in, a scalar float32 out, the sum over its supervised tokens. Dividing by the count of
+the whole step is the loop's. Every call runs the same modules whatever the batch holds, so that ranks with and
+without images make the same collectives. Shapes: B batch, S sequence, V views, P patches, E vision width, D decoder
+width, N supervised positions.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Objective(nn.Module):
     loss_chunk: supervised positions whose logits exist at one time.
     """
 
-    def __init__(self, network: XverseVForConditionalGeneration, *, features: bool = False, loss_chunk: int = 2048) -> None:
+    def __init__(
+        self, network: XverseVForConditionalGeneration, *, features: bool = False, loss_chunk: int = 2048
+    ) -> None:
         super().__init__()
         self.network = network
         self.features = features
@@ -45,7 +48,9 @@ class Objective(nn.Module):
             if not embeds.requires_grad:
                 embeds.requires_grad_()
             embeds.register_hook(lambda gradient: self.gradients_finite.append(gradient.isfinite().all()))
-        hidden = core.language_model(inputs_embeds=embeds, position_ids=batch.position_ids, use_cache=False).last_hidden_state
+        hidden = core.language_model(
+            inputs_embeds=embeds, position_ids=batch.position_ids, use_cache=False
+        ).last_hidden_state
         targets = batch.labels[:, 1:]
         kept = targets != IGNORED
         return self._token_losses(hidden[:, :-1][kept], targets[kept])
@@ -66,7 +71,10 @@ class Objective(nn.Module):
         places = batch.input_ids == config.image_token_id
         if int(places.sum()) != tokens.shape[0] * tokens.shape[1]:
             raise error(
-                "E266", placeholders=int(places.sum()), tokens=tokens.shape[0] * tokens.shape[1], samples=", ".join(batch.sample_ids)
+                "E266",
+                placeholders=int(places.sum()),
+                tokens=tokens.shape[0] * tokens.shape[1],
+                samples=", ".join(batch.sample_ids),
             )
         return embeds.masked_scatter(places.unsqueeze(-1), tokens.to(embeds.dtype))
 
@@ -82,7 +90,8 @@ class Objective(nn.Module):
         return features
 
     def _token_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """float[N, D], int[N] -> the summed loss. The head runs in pieces, recomputed in the backward pass if there are several."""
+        """float[N, D], int[N] -> the summed loss. The head runs in pieces, recomputed in the backward pass if there
+        are several."""
         total = hidden.sum() * 0.0 if not len(targets) else hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, max(1, len(targets)), self.loss_chunk):
             piece = hidden[start : start + self.loss_chunk], targets[start : start + self.loss_chunk]

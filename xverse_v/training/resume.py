@@ -1,7 +1,7 @@
 """The run folder at the start of a run: what may be there, what is written first, where a resumed run goes on.
 
-What crosses: a resolved configuration in; the step to go on from out, or an error. A run is only continued with the settings that
-decide its numbers; which devices compute it and who is told may change.
+What crosses: a resolved configuration in; the step to go on from out, or an error. A run is only continued with the
+settings that decide its numbers; which devices compute it and who is told may change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _FREE = ("run", "distribution", "checkpoints", "logs", "validation", *(f"data.{n
 
 
 def last_step(config: TrainConfig) -> int:
-    """The newest complete checkpoint's step, 0 if there is none. Raises E259 if it belongs to a run with other settings, E260."""
+    """The newest complete checkpoint's step, 0 if there is none. Raises E259 if it belongs to a run with other
+    settings, E260."""
     steps = complete_steps(config.run)
     if not steps:
         return 0
@@ -46,7 +47,8 @@ def check_weights(config: TrainConfig, step: int, found: str) -> None:
 
 
 def check_run_folder(resolved: Resolved, first: int, *, resume: bool, leads: bool) -> None:
-    """Refuse a folder that holds another run's work (E258); the leading rank writes the settings and clears old heartbeats."""
+    """Refuse a folder that holds another run's work (E258); the leading rank writes the settings and clears old
+    heartbeats."""
     run = resolved.config.run
     steps = complete_steps(run)
     if steps and not resume:
@@ -73,4 +75,8 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     keys = [key for key in {**old, **new} if not any(key == free or key.startswith(f"{free}.") for free in _FREE)]
     absent = "-"
-    return [f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}" for key in keys if old.get(key, absent) != new.get(key, absent)]
+    return [
+        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in keys
+        if old.get(key, absent) != new.get(key, absent)
+    ]

@@ -11,7 +11,8 @@ from .config import Optimisation, Rule
 
 
 def learning_rate(rule: Rule, step: int, settings: Optimisation) -> float:
-    """Rate of the update that makes step `step` (1 is the first). The last step of warm-up has the peak, the last of all `min_lr`."""
+    """Rate of the update that makes step `step` (1 is the first). The last step of warm-up has the peak, the last of
+    all `min_lr`."""
     if step <= settings.warmup_steps:
         return rule.lr * step / settings.warmup_steps
     progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)

@@ -1,8 +1,8 @@
 """A stage put on a network: which parameters train, by which rule, and what everything else is told.
 
-What crosses: a network and the rules of a `Stage` in; the network with `requires_grad`, dtypes and train/eval modes set and the
-claims out. A parameter is claimed by exactly one rule or it is frozen, and both are said in words. This file knows no data,
-no devices and no learning-rate schedule.
+What crosses: a network and the rules of a `Stage` in; the network with `requires_grad`, dtypes and train/eval modes
+set and the claims out. A parameter is claimed by exactly one rule or it is frozen, and both are said in words. This
+file knows no data, no devices and no learning-rate schedule.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Claims:
 def claim(parameters: Mapping[str, nn.Parameter], rules: Sequence[Rule]) -> Claims:
     """Give every parameter to the rule whose pattern matches its whole name.
 
-    Raises E252 for a pattern that is not one or a rule named twice, E254 for a rule that matches nothing, E255 for a parameter
-    claimed twice.
+    Raises E252 for a pattern that is not one or a rule named twice, E254 for a rule that matches nothing, E255 for a
+    parameter claimed twice.
     """
     owners: dict[str, str] = {}
     claimed: dict[str, list[str]] = {}
@@ -57,7 +57,13 @@ def claim(parameters: Mapping[str, nn.Parameter], rules: Sequence[Rule]) -> Clai
             raise error("E252", path="stage.rules", key="name", got=repr(rule.name), problem="two rules have this name")
         claimed[rule.name] = [name for name in parameters if pattern.fullmatch(name)]
         if not claimed[rule.name]:
-            raise error("E254", rule=rule.name, match=rule.match, count=len(parameters), nearest=_nearest(rule.match, parameters))
+            raise error(
+                "E254",
+                rule=rule.name,
+                match=rule.match,
+                count=len(parameters),
+                nearest=_nearest(rule.match, parameters),
+            )
         for name in claimed[rule.name]:
             if name in owners:
                 raise error("E255", name=name, first=owners[name], second=rule.name)
@@ -75,12 +81,13 @@ def _nearest(pattern: str, names: Mapping[str, nn.Parameter]) -> str:
 
 
 def start_anew(model: nn.Module, pattern: str, seed: int) -> list[str]:
-    """Give parameters the values of a new layer, as torch draws them but from the seed and their name. Returns their names.
+    """Give parameters the values of a new layer, as torch draws them but from the seed and their name. Returns their
+    names.
 
     Raises E254 if the pattern matches nothing.
     """
     parameters = dict(model.named_parameters())
-    [names] = claim(parameters, [Rule(name="fresh", match=pattern, lr=1.0)]).rules.values()
+    [names] = claim(parameters, [Rule.model_validate({"name": "fresh", "match": pattern, "lr": 1.0})]).rules.values()
     for name in names:
         parameter = parameters[name]
         value = torch.empty(parameter.shape, dtype=torch.float32)
@@ -125,12 +132,10 @@ def in_words(stage: Stage, claims: Claims) -> list[str]:
     for rule in stage.rules:
         names = claims.rules[rule.name]
         decay = f", weight decay {rule.weight_decay:g}" if rule.weight_decay else ""
-        lines.append(
-            f"  {rule.name}: {claims.count(names):,} in {len(names)} tensors, learning rate {rule.lr:g} to {rule.min_lr:g}{decay}"
-        )
+        held = f"{claims.count(names):,} in {len(names)} tensors"
+        lines.append(f"  {rule.name}: {held}, learning rate {rule.lr:g} to {rule.min_lr:g}{decay}")
     parts: dict[str, list[str]] = {}
     for name in claims.frozen:
         parts.setdefault(".".join(name.split(".")[:2]), []).append(name)
-    for part, names in parts.items():
-        lines.append(f"  frozen: {part}, {claims.count(names):,} in {len(names)} tensors")
+    lines += [f"  frozen: {part}, {claims.count(these):,} in {len(these)} tensors" for part, these in parts.items()]
     return lines

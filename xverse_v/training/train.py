@@ -1,8 +1,9 @@
 """The training loop. `main` reads, `build` makes, `train` runs; one loop serves every stage and every number of ranks.
 
-What crosses: a resolved configuration in; a run folder out (settings, log, checkpoints). Which samples a step sees depends on the
-data's seed and the step alone. The loss of a step is the sum of its token losses divided by its supervised tokens over all
-ranks, so neither ranks nor micro-batches change it. This file knows no file formats, no kernels and no learning-rate formula.
+What crosses: a resolved configuration in; a run folder out (settings, log, checkpoints). Which samples a step sees
+depends on the data's seed and the step alone. The loss of a step is the sum of its token losses divided by its
+supervised tokens over all ranks, so neither ranks nor micro-batches change it. This file knows no file formats, no
+kernels and no learning-rate formula.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ from functools import partial
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed.fsdp import FSDPModule
-from torch.nn.utils import get_total_norm
 
 from xverse_v.errors import XverseError, error
 
@@ -28,7 +27,7 @@ from .build import Parts, build
 from .checkpoint import Saver, complete_steps, restore, state_of
 from .config import Resolved
 from .data.batches import MicroBatch
-from .distributed import start, stop, synchronise
+from .distributed import gradient_norm, start, stop, synchronise
 from .lora import key_of
 from .resume import check_run_folder, check_weights, last_step
 from .schedule import learning_rate
@@ -49,7 +48,8 @@ class Run(Parts):
 
 
 def main(resolved: Resolved, *, resume: bool) -> float | None:
-    """Train to the last step, from the newest complete checkpoint if `resume`. Returns the last loss, None if nothing was left to do.
+    """Train to the last step, from the newest complete checkpoint if `resume`. Returns the last loss, None if
+    nothing was left to do.
 
     Raises E250 to E299 and what data and weights raise.
     """
@@ -103,7 +103,7 @@ def rows_of_step(run: Run, step: int) -> list[str]:
 
 
 def update(run: Run, step: int, batches: list[MicroBatch]) -> dict[str, float]:
-    """One optimizer step. Returns its loss, gradient norm and counts over all ranks. Raises E257 before anything changes, E265."""
+    """One optimizer step. Returns its loss, gradient norm and counts over all ranks. Raises E257 before it changes."""
     world, settings = run.world, run.config.distribution
     batches, counts = agree(run, step, batches)
     losses = []
@@ -120,7 +120,7 @@ def update(run: Run, step: int, batches: list[MicroBatch]) -> dict[str, float]:
         losses.append(loss.detach())
     run.watch.at(step, "reduce")
     [total] = world.sums(float(torch.stack(losses).double().sum()))
-    norm = gradient_norm(run.trained)
+    norm = gradient_norm(run.trained.values())
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise not_finite(run, step, batches, losses, norm)
     run.objective.gradients_finite.clear()
@@ -142,22 +142,18 @@ def agree(run: Run, step: int, batches: list[MicroBatch]) -> tuple[list[MicroBat
     Raises E265 if nothing in the step is supervised.
     """
     run.watch.at(step, "count")
-    views = sum(len(b.pixel_values) for b in batches if b.pixel_values is not None)
-    tokens = sum(b.input_ids.numel() for b in batches)
-    skipped = run.data.skipped
-    supervised, tokens, views, skipped = run.world.sums(sum(b.supervised for b in batches), tokens, views, skipped)
+    supervised, tokens, views, skipped = run.world.sums(
+        sum(b.supervised for b in batches),
+        sum(b.input_ids.numel() for b in batches),
+        sum(len(b.pixel_values) for b in batches if b.pixel_values is not None),
+        run.data.skipped,
+    )
     if not supervised:
         names = [name for b in batches for name in b.sample_ids]
         raise error("E265", step=step, samples=", ".join(names[:8]) or "-")
     most = int(run.world.largest(len(batches)))
     batches = batches + [run.empty_batch] * (most - len(batches))
     return batches, {"supervised": supervised, "tokens": tokens, "views": views, "skipped": skipped}
-
-
-def gradient_norm(trained: Mapping[str, nn.Parameter]) -> float:
-    """Norm of the whole gradient, over all ranks."""
-    norm = get_total_norm([p.grad for p in trained.values() if p.grad is not None])
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
 def not_finite(run: Run, step: int, batches: list[MicroBatch], losses: list[torch.Tensor], norm: float) -> XverseError:
@@ -172,14 +168,13 @@ def not_finite(run: Run, step: int, batches: list[MicroBatch], losses: list[torc
     where = [f"rank {rank}: {what} of {', '.join(samples)}" for rank, what, samples in every]
     ranks = ", ".join(str(rank) for rank in sorted({rank for rank, _, _ in every}))
     return error(
-        "E257", step=step, ranks=ranks or "all", norm=f"{norm:g}", where="; ".join(where) or "only the sum overflows", saved=saved(run)
+        "E257",
+        step=step,
+        ranks=ranks or "all",
+        norm=f"{norm:g}",
+        where="; ".join(where) or "only the sum overflows",
+        saved=max(complete_steps(run.config.run), default=0),
     )
-
-
-def saved(run: Run) -> str:
-    """The step to go back to."""
-    steps = complete_steps(run.config.run)
-    return str(steps[-1]) if steps else "0"
 
 
 @torch.no_grad()
@@ -210,7 +205,8 @@ def validate(run: Run, step: int) -> float:
 
 
 def _open(parts: Parts, stack: ExitStack) -> Run:
-    """The run with its log, its watchdog and its writer of checkpoints; `stack` closes them, the writer last of all work."""
+    """The run with its log, its watchdog and its writer of checkpoints; `stack` closes them, the writer last of all
+    work."""
     config, world = parts.config, parts.world
     journal = logs.Journal(config.run, config.logs, leads=world.leads, name=config.run.name)
     stack.callback(journal.close)
@@ -236,8 +232,13 @@ def _introduce(run: Run, first: int) -> None:
     log.info("%s on %d x %s, %s, %s", steps, world.size, world.device.type, world.dtype, config.distribution.shard)
     facts = {"ranks": world.size, "device": world.device.type, "dtype": str(world.dtype).removeprefix("torch.")}
     versions = {"torch": torch.__version__}
-    names = {"trained": {rule: list(names) for rule, names in run.claims.rules.items()}, "frozen": list(run.claims.frozen)}
-    run.journal.event("start", after_step=first, attempt=world.attempt, weights_id=run.weights_id, **facts, **versions, **names)
+    names = {
+        "trained": {rule: list(names) for rule, names in run.claims.rules.items()},
+        "frozen": list(run.claims.frozen),
+    }
+    run.journal.event(
+        "start", after_step=first, attempt=world.attempt, weights_id=run.weights_id, **facts, **versions, **names
+    )
 
 
 def report(run: Run, step: int, facts: Mapping[str, float]) -> None:

@@ -1,8 +1,8 @@
 """The watchdog: a thread that notices when a run stands still and says which rank, where, and on which samples.
 
-What crosses: the loop's position (step, phase, samples) in; heartbeat files in the run folder; a report out when nothing has moved
-for too long. Each rank keeps its own file, so the report names the one that holds the others up, even when the network does
-not answer. This file knows no tensors and no collectives.
+What crosses: the loop's position (step, phase, samples) in; heartbeat files in the run folder; a report out when
+nothing has moved for too long. Each rank keeps its own file, so the report names the one that holds the others up,
+even when the network does not answer. This file knows no tensors and no collectives.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def leave(problem: XverseError) -> None:
 
 
 class Watchdog:
-    """Use as a context around the loop; call `at` whenever the phase changes. `on_stall` is called once, in the thread."""
+    """Use as a context around the loop; call `at` whenever the phase changes. `on_stall` is called once, in the
+    thread."""
 
     def __init__(
         self, folder: Path, rank: int, seconds: float, *, on_stall: Callable[[XverseError], None] = leave
@@ -80,7 +81,8 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def at(self, step: int, phase: str, samples: Samples = ()) -> None:
-        """This rank is now in `phase` of `step`, working on `samples`; a function that names them is called only for a heartbeat."""
+        """This rank is now in `phase` of `step`, working on `samples`; a function that names them is called only for
+        a heartbeat."""
         self._place = (step, phase, samples)
         self._since = time.monotonic()
 

@@ -77,20 +77,21 @@ def inspect_folder(folder: str | Path, *, hashes: bool = False) -> InspectReport
     path = Path(folder)
     if path.is_file():
         return _part(path, "adapters", [path])
-    kind = read_json(path / "config.json").get("model_type") if path.is_dir() else None
-    if kind is None:
+    if not path.is_dir():
         raise error("E300", path=path)
+    kind = read_json(path / "config.json").get("model_type")
     if kind == XverseVConfig.model_type:
         return _model(path, hashes)
     if kind not in ("clip", "clip_vision_model", "llama", "xverse"):
         expected = "xverse_v, clip, llama, xverse"
         raise error("E311", path=path / "config.json", field="model_type", found=repr(kind), expected=expected)
+    part: Kind = "clip" if kind.startswith("clip") else "decoder"
     try:
         files = weight_files(path)
     except XverseError as problem:
-        return InspectReport(str(path), "clip", problems=[problem])
-    report = _part(path, "clip" if kind.startswith("clip") else "decoder", files)
-    if report.kind == "decoder":
+        return InspectReport(str(path), part, problems=[problem])
+    report = _part(path, part, files)
+    if part == "decoder":
         _source_tokenizer(path, report)
     return report
 

@@ -126,7 +126,7 @@ def _phases(
     columns, outgrown = cache_columns(prompt, options.new_tokens)
     kv = cache_item(shape, "KV cache", columns, element, rows)
     image_tokens, several = sum(views) * shape.vision.patches, options.turns > 1
-    # A later turn is prefilled behind what its conversation left in the prefix cache: the answer before it and its text.
+    # A later turn is prefilled behind what its conversation left in the prefix cache: the answer before, its own text.
     text = options.question_tokens + (options.new_tokens if several else 0)
     shared = prompt if several else image_tokens
     earlier = prompt - text if several else image_tokens
