@@ -54,7 +54,7 @@ def test_twenty_kills_change_no_row(questions, tmp_path):
         while size(killed) <= target and process.poll() is None:
             time.sleep(0.005)
         time.sleep(dice.random() * 0.1)
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()}"
         process.kill()
         process.communicate()
 

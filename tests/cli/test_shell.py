@@ -12,7 +12,7 @@ from xverse_v.cli.version import nano_weights_id, versions
 from xverse_v.errors import error
 
 REPOSITORY = Path(__file__).parents[2]
-VERBS = ["ask", "chat", "batch", "tiles", "convert", "inspect", "plan", "verify", "explain"]
+VERBS = ["ask", "chat", "batch", "tiles", "convert", "inspect", "verify", "plan", "train", "export", "data", "explain"]
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""The released size: published facts about it, and its own graph run on the meta device, where tensors have no bytes to fill.
+"""The released size: published facts about it, and its own graph run on the meta device, where tensors hold nothing.
 
-On the meta device every operation of the 13B runs and every tensor has its true shape and dtype, so what would be alive is
-counted exactly. Only the attention kernel is put in by hand: there is none for that device, and torch would take another
-path than on a CPU or a GPU.
+On the meta device every operation of the 13B runs and every tensor has its true shape and dtype, so what would be alive
+is counted exactly. Only the attention kernel is put in by hand: there is none for that device, and torch would take
+another path than on a CPU or a GPU.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def released(monkeypatch: pytest.MonkeyPatch) -> XverseVForConditionalGeneration
     monkeypatch.setattr(
         nn.functional,
         "scaled_dot_product_attention",
-        lambda query, key, value, **rest: FlashLike.apply(query, key, value),
+        lambda query, key, value, **_: FlashLike.apply(query, key, value),
     )
     vision = CLIPVisionConfig(
         hidden_size=1024,
@@ -130,7 +130,7 @@ def test_published_facts() -> None:
 
 
 def test_published_sizes_of_the_quantised_text_model() -> None:
-    """28.2, 16.8 and 10.9 GB in bfloat16, int8 and int4: measured by others, with a cache and a runtime we do not know."""
+    """28.2, 16.8 and 10.9 GB in bfloat16, int8 and int4: measured by others, with an unknown cache and runtime."""
     decoder = SHAPE.decoder
     rest = (decoder.parameters - decoder.linear_parameters) * 2
     for dtype, published in (("bfloat16", 28.2e9), ("int8", 16.8e9), ("int4", 10.9e9)):
@@ -196,7 +196,10 @@ def test_vision_tower_on_ten_views(released: XverseVForConditionalGeneration) ->
     assert close(vision_phase(SHAPE, 10, 0, FREE_OF_KERNELS).bytes, counted.peak, 0.001)
 
 
-@pytest.mark.parametrize(("stage", "checkpointing"), [("pretrain", False), ("finetune", True), ("finetune", False)])
+@pytest.mark.parametrize(
+    ("stage", "checkpointing"),
+    [("pretrain", False), ("finetune", True), pytest.param("finetune", False, marks=pytest.mark.slow)],
+)
 def test_training_step(released: XverseVForConditionalGeneration, stage: Stage, checkpointing: bool) -> None:
     question, answer = 64, 200
     length, views = 5 * 256 + question + answer, 5
@@ -222,7 +225,7 @@ def test_training_step(released: XverseVForConditionalGeneration, stage: Stage, 
     )
     plan = plan_training(SHAPE, options)
     measured = {phase.name: phase.bytes for phase in plan.phases if phase.name != "optimizer step"}
-    assert close(max(measured.values()), counted.peak, 0.03), (measured, counted.peak)
+    assert close(max(measured.values()), counted.peak, 0.02), (measured, counted.peak)
 
 
 def _loss(model: XverseVForConditionalGeneration, pixels: Tensor, mask: Tensor, answer: int) -> Tensor:

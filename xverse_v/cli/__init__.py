@@ -18,7 +18,7 @@ import typer
 
 from xverse_v.errors import LANGUAGE_VARIABLE, XverseError, error
 
-from . import ask, batch, chat, convert, data, explain, inspect, plan, tiles, verify
+from . import ask, batch, chat, convert, data, explain, export, inspect, plan, tiles, train, verify
 from .common import print_error, show
 from .version import versions
 
@@ -48,6 +48,7 @@ def _help_text(verb: Callable[..., None]) -> str:
 _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Ask": (ask.ask, chat.chat, batch.batch, tiles.tiles),
     "Weights": (convert.convert, inspect.inspect, verify.verify, plan.plan),
+    "Training": (train.train, export.export),
     "Help": (explain.explain,),
 }
 for _panel, _verbs in _VERBS.items():

@@ -234,13 +234,14 @@ def _rows(name: str, element: int, parts: int, row: PackedRow, width: int) -> It
 def _last_moments(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> list[list[Item]]:
     """What the last layer's feed-forward holds besides what is kept: at its last linear, and as gradients start."""
     element, width, feed_forward = kernels.element, shape.decoder.width, shape.decoder.feed_forward
-    # The normed input, the product, down_proj's result and its adapter's; in low precision the residual stream
-    # too, which is kept in float32 only: prompt embeddings, layer input, residual.
-    hidden = 1 + (2 if options.rank else 1) + (3 if element < 4 else 0)
+    # The normed input, the product, down_proj's result and its adapter's. In low precision the residual stream too,
+    # which is kept in float32 only: the residual and, in the first forward pass, layer input and prompt embeddings.
+    stream = 0 if element == 4 else 1 if options.checkpointing else 3
+    hidden = 1 + (2 if options.rank else 1) + stream
     linear = [
         _rows("decoder: hidden states", element, hidden, row, width),
         _rows("decoder: product before down_proj", element, 1, row, feed_forward),
-        features_item(shape, row.views, element),
+        features_item(shape, 0 if options.checkpointing else row.views, element),
     ]
     # Gradients of the product and of its two factors; what down_proj's adapter kept is free again by then.
     freed = 0
