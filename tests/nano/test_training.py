@@ -25,8 +25,8 @@ from xverse_v.weights.load import load_model
 def work(tmp_path_factory) -> Path:
     """Checkpoints of the two halves after a few steps."""
     folder = tmp_path_factory.mktemp("nano")
-    train_tower(folder / "tower", 8, every=8, scored=4)
-    train_words(folder / "words", 6, every=6, scored=25)
+    train_tower(folder / "tower", 8, every=8, scored=4, warmup=1, decay=1)
+    train_words(folder / "words", 6, every=6, scored=25, warmup=1, decay=1)
     return folder
 
 
@@ -37,9 +37,9 @@ def test_the_tower_learns_and_resumes_exactly(tmp_path, work):
     before = tower_loss(SeeingTower()(pixels), labels, whole)
     fresh.load_state_dict(checkpoint.load_module(work / "tower"))
     assert tower_loss(fresh(pixels), labels, whole).item() < 0.8 * before.item()
-    train_tower(tmp_path, 8, every=4, stop=4, scored=4)
+    train_tower(tmp_path, 8, every=4, stop=4, scored=4, warmup=1, decay=1)
     assert json.loads((tmp_path / "state.json").read_text())["step"] == 4
-    train_tower(tmp_path, 8, every=4, scored=4)
+    train_tower(tmp_path, 8, every=4, scored=4, warmup=1, decay=1)
     for name, value in checkpoint.load_module(work / "tower").items():
         torch.testing.assert_close(checkpoint.load_module(tmp_path)[name], value, atol=1e-6, rtol=0)
 
@@ -58,14 +58,14 @@ def test_the_decoder_learns_from_words(work):
         noise = torch.zeros(sum(len(image.patches) for image in images), model.concepts.shape[1])
         embeds = word_embeddings(model, batch.ids, images, noise)
         losses.append(answer_loss(model.decoder.model, model.decoder.lm_head, batch, embeds)[0].item())
-    assert losses[1] < 0.95 * losses[0]
+    assert losses[1] < 0.9 * losses[0]
 
 
 def test_the_halves_join_train_together_and_load_as_a_model_folder(tmp_path, work):
     train_projector(tmp_path / "projector", work / "tower", work / "words", 4)
     before, after = empty_model(), empty_model()
     before.load_state_dict(checkpoint.load_module(tmp_path / "projector"))
-    train_joint(tmp_path / "joint", tmp_path / "projector", 3, decay=1, every=99, scored=10)
+    train_joint(tmp_path / "joint", tmp_path / "projector", 3, decay=1, every=99, scored=10, warmup=1)
     after.load_state_dict(checkpoint.load_module(tmp_path / "joint"))
     given = joint_batch("check", 0, 4, tiled=False, keep=1.0)
     with torch.no_grad():

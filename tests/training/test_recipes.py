@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.training import ranks
 from tests.training.conftest import lines
-from xverse_v.training.build import describe
+from xverse_v.training.build import describe, model_folder
 from xverse_v.training.config import TrainConfig, read_config
 from xverse_v.training.export import export
 
@@ -32,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shortened(name: str, data: Path, run: Path) -> TrainConfig:
+def shortened(name: str, data: Path, run: Path, *more: str) -> TrainConfig:
     config = read_config(RECIPES / "nano" / f"{name}.yaml").config
     source = config.data.sources[0].path
     overrides = [
@@ -48,12 +49,14 @@ def shortened(name: str, data: Path, run: Path) -> TrainConfig:
             "validation.steps=1",
             "validation.every=5",
         ]
-    return read_config(RECIPES / "nano" / f"{name}.yaml", overrides).config
+    return read_config(RECIPES / "nano" / f"{name}.yaml", [*overrides, *more]).config
 
 
 @pytest.mark.parametrize(("name", "merge"), [("pretrain", False), ("finetune", True)])
 def test_a_nano_recipe_learns_and_exports(data: Path, tmp_path: Path, name: str, merge: bool) -> None:
-    config = shortened(name, data, tmp_path / "run")
+    # A copy: the built-in weights may be made anew while this runs.
+    shutil.copytree(model_folder("nano"), tmp_path / "nano")
+    config = shortened(name, data, tmp_path / "run", f"model={tmp_path / 'nano'}")
     assert ranks.train(config.model_dump(mode="json")) == [0]
     losses = [line["loss"] for line in lines(tmp_path / "run") if "loss" in line]
     assert len(losses) == 10

@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
 from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from tests.conftest import tiny_processor
@@ -27,13 +27,17 @@ from xverse_v.inference.loading import assemble
 from xverse_v.inference.prompt import PreparedImage
 from xverse_v.inference.sampling import SamplingSettings
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
+from xverse_v.training.config import LoraSettings
+from xverse_v.training.data.packing import MicroBatch
+from xverse_v.training.lora import add_lora
+from xverse_v.training.loss import IGNORED, Objective
+from xverse_v.training.stage import set_modes
 from xverse_v.weights.plan import InferenceOptions, plan_inference, views_of
 from xverse_v.weights.plan_table import Device, Plan, Stage
 from xverse_v.weights.plan_training import TrainingOptions, plan_training
 from xverse_v.weights.shapes import shape_from_config
 
 IMAGE_TOKEN, END = 512, 3
-LORA_TARGETS = r".*language_model\.layers\.\d+\..*_proj"
 UNTRACKED = "cutting the views"
 """The one phase made of arrays, not of tensors; the process's memory shows it, the tracker does not."""
 
@@ -197,6 +201,7 @@ class TrainingRun:
     checkpointing: bool = False
     rank: int = 8
     dropout: float = 0.05
+    loss_chunk: int = 2048
     network: dict[str, Any] = field(default_factory=dict)
 
     def compare(self) -> tuple[int, Plan]:
@@ -217,6 +222,7 @@ class TrainingRun:
             checkpointing=self.checkpointing,
             lora_rank=self.rank,
             dropout=self.dropout,
+            loss_chunk=self.loss_chunk,
             dtype=str(model.dtype).removeprefix("torch."),
             device=here(),
         )
@@ -227,38 +233,51 @@ class TrainingRun:
 
 
 class TrainingStep:
-    """Frozen weights in the compute dtype; what trains in float32, with a copy in the compute dtype to compute with."""
+    """The trainer's own objective, adapters and modes; its engine's storage by hand, on one process.
+
+    Frozen weights in the compute dtype; what trains in float32, with a copy in the compute dtype to compute with.
+    """
 
     def __init__(self, case: TrainingRun, model: XverseVForConditionalGeneration) -> None:
-        self.model, self.low = model, model.dtype != torch.float32
+        self.low = model.dtype != torch.float32
         self.trainable = prepare(model, case.stage, case.rank, case.dropout)
+        self.objective = Objective(model, loss_chunk=case.loss_chunk)
         if case.checkpointing:
-            again = functools.partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)
-            # On the decoder alone: switched on for the whole model it makes the frozen tower keep activations too.
-            model.model.language_model._set_gradient_checkpointing(True, again)
+            for block in model.model.language_model.layers:
+                again = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+                block.forward = again
+        self.views = case.samples * sum(views_of(case.images, 9))
         length = case.sample_tokens(model)
         image_tokens = length - case.question_tokens - case.new_tokens
         text = torch.randint(5, 500, (length - image_tokens,))
-        sample = torch.cat([torch.full((image_tokens,), IMAGE_TOKEN), text])
-        supervised = torch.zeros(length, dtype=torch.bool)
-        supervised[-case.new_tokens - 1 : -1] = True
-        self.ids = sample.repeat(case.samples)[None]
-        self.positions = torch.arange(length).repeat(case.samples)[None]
-        self.supervised = supervised.repeat(case.samples)[None]
-        self.targets = self.ids.roll(-1, 1)[self.supervised]
-        self.views = case.samples * sum(views_of(case.images, 9))
+        ids = torch.cat([torch.full((image_tokens,), IMAGE_TOKEN), text])
+        labels = torch.full((length,), IGNORED)
+        labels[-case.new_tokens :] = ids[-case.new_tokens :]
+        self.batch = MicroBatch(
+            input_ids=ids.repeat(case.samples)[None],
+            labels=labels.repeat(case.samples)[None],
+            position_ids=torch.arange(length).repeat(case.samples)[None],
+            segment_ids=torch.arange(case.samples).repeat_interleave(length)[None],
+            pixel_values=None,
+            image_features=None,
+            sample_ids=tuple(f"sample {index}" for index in range(case.samples)),
+            supervised=case.samples * case.new_tokens,
+        )
 
     def run(self, steps: int) -> None:
         """Everything but the network's own weights is made and let go inside."""
         masters = [nn.Parameter(p.detach().float().clone()) for p in self.trainable] if self.low else self.trainable
         hooks = self._hand_over_gradients(masters) if self.low else []
         optimizer = torch.optim.AdamW(masters, lr=1e-3)
-        for _ in range(steps):
+        for step in range(steps):
             for _ in range(2):
-                # As in any loop, the batch lives until its backward pass is done.
+                # As in the loop, the batch lives until its backward pass is done.
                 pixels = torch.randn(self.views, 3, 224, 224) if self.views else None
-                self._loss(pixels).backward()
-                del pixels
+                batch = replace(self.batch, pixel_values=pixels)
+                self.objective.set_dropout(batch, seed=0, step=step)
+                self.objective(batch).backward()
+                del batch, pixels
+            self.objective.gradients_finite.clear()
             optimizer.step()
             optimizer.zero_grad()
             with torch.no_grad():
@@ -267,15 +286,8 @@ class TrainingStep:
         for hook in hooks:
             hook.remove()
 
-    def _loss(self, pixels: Tensor | None) -> Tensor:
-        hidden = self.model.model(
-            input_ids=self.ids, pixel_values=pixels, position_ids=self.positions, use_cache=False
-        ).last_hidden_state
-        logits = self.model.lm_head(hidden[self.supervised]).float()
-        return nn.functional.cross_entropy(logits, self.targets, reduction="sum") / 100
-
     def _hand_over_gradients(self, masters: list[nn.Parameter]) -> list[Any]:
-        """Each gradient leaves for float32 as soon as it is made, as a sharded engine reduces it."""
+        """Each gradient leaves for float32 as soon as it is made, as the sharded engine reduces it."""
 
         def hand_over(master: nn.Parameter, parameter: Tensor) -> None:
             assert parameter.grad is not None
@@ -289,16 +301,14 @@ class TrainingStep:
 
 
 def prepare(model: XverseVForConditionalGeneration, stage: Stage, rank: int, dropout: float) -> list[nn.Parameter]:
-    """Freeze what the stage freezes, add LoRA by peft in the second one, and return what trains."""
+    """Freeze what the stage freezes, add the adapters of the second one, and return what trains."""
     dtype = model.dtype
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if stage == "finetune":
-        adapters = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS)
-        inject_adapter_in_model(adapters, model)
+        add_lora(model, LoraSettings(rank=rank, alpha=2 * rank, dropout=dropout), seed=0)
         model.to(dtype)
     for parameter in model.model.multi_modal_projector.parameters():
         parameter.requires_grad_(True)
-    model.train()
-    model.model.vision_tower.eval()
+    set_modes(model, training=True)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig
 
 from tests.weights.plan_runs import prepare
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
+from xverse_v.training.lora import dropouts
 from xverse_v.weights.plan import InferenceOptions, cache_item, plan_inference, weight_items
 from xverse_v.weights.plan_activations import Kernels, decoder_pass, vision_phase
 from xverse_v.weights.plan_table import Device, Stage
@@ -150,7 +152,11 @@ def test_training_holds_what_the_recipe_says(stage: Stage, published: float) -> 
     assert close(plan.resident_bytes, published)
 
 
-@pytest.mark.parametrize(("stage", "published"), [("pretrain", 6.6e6), ("finetune", 12e6)])
+# The estimate for the second stage takes a byte a value for dropout's mask; the trainer's has the compute dtype's two.
+MASKS = 40 * (6 * 5120 + 13824)
+
+
+@pytest.mark.parametrize(("stage", "published"), [("pretrain", 6.6e6), ("finetune", 12e6 + MASKS)])
 def test_bytes_kept_for_a_token(stage: Stage, published: float) -> None:
     """Without checkpointing; with it, a layer keeps its input alone: 0.41 MB a token."""
     options = TrainingOptions(stage=stage, question_tokens=4000, new_tokens=96, checkpointing=False, device=GPU)
@@ -204,10 +210,11 @@ def test_training_step(released: XverseVForConditionalGeneration, stage: Stage, 
     question, answer = 64, 200
     length, views = 5 * 256 + question + answer, 5
     trained = prepare(released, stage, rank=128, dropout=0.05)
-    decoder = released.model.language_model
+    for dropout in dropouts(released):  # there is no generator for this device
+        dropout.forward = lambda values: values * torch.empty_like(values)
     if checkpointing:
-        again = functools.partial(torch.utils.checkpoint.checkpoint, use_reentrant=False, preserve_rng_state=False)
-        decoder._set_gradient_checkpointing(True, again)
+        for block in released.model.language_model.layers:
+            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     for parameter in trained:  # gradients belong to what is resident
         parameter.register_post_accumulate_grad_hook(lambda made: setattr(made, "grad", None))
     mask = torch.empty(1, 1, length, length, dtype=torch.bool, device="meta")
@@ -221,7 +228,7 @@ def test_training_step(released: XverseVForConditionalGeneration, stage: Stage, 
         new_tokens=answer,
         micro_tokens=length,
         checkpointing=checkpointing,
-        device=Device("cpu"),  # this device, too, keeps dropout's mask in the compute dtype
+        device=GPU,
     )
     plan = plan_training(SHAPE, options)
     measured = {phase.name: phase.bytes for phase in plan.phases if phase.name != "optimizer step"}

@@ -130,14 +130,10 @@ def _print_report(report: CheckReport, fixed: FixReport | None, lengths: bool, u
     else:
         note("Lengths were not checked: name a model with --model.")
     if unreadable:
-        note(
-            f"{unreadable:,} rows of the benchmark have an image that cannot be read; only their questions were compared."
-        )
+        note(f"{unreadable:,} images of the benchmark cannot be read; for those only the questions were compared.")
     if fixed is not None:
         show(f"Clean copy: {fixed.out} with {fixed.kept:,} rows; use it with --image-root {fixed.image_root}")
-        show(
-            f"{fixed.changed.total():,} changes and {fixed.removed.total():,} rows left out, each listed in {fixed.changes}"
-        )
+        show(f"{fixed.changed.total():,} changes, {fixed.removed.total():,} rows left out; listed in {fixed.changes}")
 
 
 def _safe(text: str) -> str:
@@ -242,9 +238,8 @@ def encode_verb(
     if json_:
         show_json(header)
     else:
-        show(
-            f"{out}: {header['images']:,} images, {header['views']:,} views, {header['bad_images']:,} bad images left out"
-        )
+        counts = f"{header['images']:,} images, {header['views']:,} views"
+        show(f"{out}: {counts}, {header['bad_images']:,} bad images left out")
 
 
 def _encoded(done: int, total: int) -> None:

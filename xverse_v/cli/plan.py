@@ -85,6 +85,12 @@ def plan(
     ] = True,
     lora_rank: Annotated[int, typer.Option(rich_help_panel=_TRAINING)] = 128,
     lora_dropout: Annotated[float, typer.Option(rich_help_panel=_TRAINING)] = 0.05,
+    loss_chunk: Annotated[
+        int, typer.Option(help="Supervised tokens whose logits exist at one time.", rich_help_panel=_TRAINING)
+    ] = 2048,
+    cpu_offload: Annotated[
+        bool, typer.Option("--cpu-offload", help="With --shard full: store in host memory.", rich_help_panel=_TRAINING)
+    ] = False,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure this machine first.", rich_help_panel=_TIME)
     ] = False,
@@ -134,6 +140,8 @@ def plan(
             dtype=wanted,
             max_tiles=max_tiles,
             device=target,
+            loss_chunk=loss_chunk,
+            offload=cpu_offload,
         )
     memory = Memory(parse_bytes(device_memory), "--device-memory") if device_memory else free_memory(target.kind)
     rates = _rates(measure, tflops, bandwidth, target, wanted)

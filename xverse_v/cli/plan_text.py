@@ -81,6 +81,8 @@ def _facts(predicted: Plan) -> list[str]:
             f"{facts['supervised_tokens']:,} supervised; {facts['trainable_parameters']:,} parameters train; "
             f"checkpointing {'on' if facts['checkpointing'] else 'off'}"
         )
+        if facts["host_bytes"]:
+            lines.append(f"stored in host memory: {_gb(facts['host_bytes'])} over all GPUs of a replica")
     return lines
 
 

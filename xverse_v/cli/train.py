@@ -44,7 +44,7 @@ def train(
             show(resolved.as_yaml().rstrip())
             show("\n".join(words))
         return
-    logging.basicConfig(level=logging.INFO, handlers=[_Notes()])
+    logging.basicConfig(level=logging.INFO, handlers=[_Notes()], format="%(message)s")
     logging.getLogger("torch").setLevel(logging.WARNING)
     from xverse_v.training.train import main
 

@@ -193,6 +193,7 @@ def train_joint(
     decay: int,
     peak: float = 7e-4,
     frozen: bool = True,
+    warmup: int = 100,
     every: int = 250,
     scored: int = 60,
 ) -> None:
@@ -211,7 +212,7 @@ def train_joint(
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, warmup=100, decay=decay, peak=peak)
+            group["lr"] = learning_rate(step, steps, warmup=warmup, decay=decay, peak=peak)
         tiled = step % TILED_EVERY == TILED_EVERY - 1
         count = TILED_SCENES_A_STEP if tiled else SCENES_A_STEP
         # Whole tiles are long: two of three tiled steps see a third of their tokens.

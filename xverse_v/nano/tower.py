@@ -111,10 +111,10 @@ def tower_loss(logits: list[torch.Tensor], labels: list[torch.Tensor], whole: to
         for logit, label in zip(logits[:4], labels, strict=True)
     ]
     patches = torch.arange(PATCHES).expand(len(whole), PATCHES)
-    place = F.cross_entropy(logits[4].transpose(1, 2), patches // SIDE)
-    place = place + F.cross_entropy(logits[5].transpose(1, 2), patches % SIDE)
+    place = F.cross_entropy(logits[4].transpose(1, 2), patches // SIDE, reduction="none")
+    place = place + F.cross_entropy(logits[5].transpose(1, 2), patches % SIDE, reduction="none")
     cell = (losses[2] * weight).sum() + (losses[3] * weight).sum()
-    return losses[0].mean() + losses[1].mean() + 2.0 * cell / weight.sum() + 0.5 * place
+    return losses[0].mean() + losses[1].mean() + 2.0 * (cell + (place * weight).sum()) / weight.sum()
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def tower_scores(model: SeeingTower, split: str, start: int, count: int) -> dict
     return {
         "shape": (shape == labels[2])[held].float().mean().item(),
         "colour": (colour == labels[3])[held].float().mean().item(),
-        "place": (place == torch.arange(PATCHES)).float().mean().item(),
+        "place": (place == torch.arange(PATCHES))[:, list(ANCHOR_PATCHES)].float().mean().item(),
         "global view": right[global_views].float().mean().item(),
         "tile": right[~global_views].float().mean().item(),
     }
@@ -142,6 +142,7 @@ def train_tower(
     decay: int = 1500,
     peak: float = 1e-3,
     seed: int = 1,
+    warmup: int = 200,
     every: int = 200,
     scored: int = 200,
     stop: int | None = None,
@@ -158,7 +159,7 @@ def train_tower(
         if step >= EARLY_STEPS:
             optimiser.settle()
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, warmup=200, decay=decay, peak=peak)
+            group["lr"] = learning_rate(step, steps, warmup=warmup, decay=decay, peak=peak)
         pixels, labels, whole = tower_batch("tower", step * SCENES_A_STEP, SCENES_A_STEP)
         loss = tower_loss(model(pixels), labels, whole)
         optimiser.zero_grad()

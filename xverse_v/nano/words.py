@@ -210,6 +210,7 @@ def train_words(
     decay: int = 1000,
     peak: float = 1.5e-3,
     seed: int = 2,
+    warmup: int = 200,
     every: int = 250,
     scored: int = 200,
     ramp: int = 4000,
@@ -225,7 +226,7 @@ def train_words(
     done = checkpoint.resume(folder, model, optimiser)
     for step in range(done, steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, warmup=200, decay=decay, peak=peak)
+            group["lr"] = learning_rate(step, steps, warmup=warmup, decay=decay, peak=peak)
         keep = 0.03 + 0.4 * min(1.0, step / ramp)
         rows, images, _ = word_rows("words", crew.start(step, ROWS_A_STEP), ROWS_A_STEP, keep, QUESTIONS_A_SCENE)
         rows, images = pair_rows(rows, images)

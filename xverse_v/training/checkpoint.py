@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -120,7 +121,10 @@ def read_weights(run: Path, step: int) -> State:
         state = {
             name: torch.empty(size, dtype=torch.float32) for name, size in sizes.items() if name.startswith("weight.")
         }
-        load(state, storage_reader=reader, no_dist=True)
+        with warnings.catch_warnings():
+            # It says that there are no ranks, which is what was asked for.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+            load(state, storage_reader=reader, no_dist=True)
     except Exception as problem:
         raise error("E260", folder=folder, problem=str(problem).replace("\n", " ")[:300]) from problem
     return {name.removeprefix("weight."): tensor for name, tensor in state.items()}

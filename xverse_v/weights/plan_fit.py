@@ -90,16 +90,31 @@ def training_ladders(options: TrainingOptions) -> list[Ladder]:
     while tokens >= 128:
         halves.append(Step(f"--micro-tokens {tokens}", {"micro_tokens": tokens}, "more, smaller micro-batches a step"))
         tokens //= 2
+    pieces = [
+        Step(f"--loss-chunk {count}", {"loss_chunk": count}, "the head in more, smaller pieces")
+        for count in (1024, 512, 256)
+        if count < options.loss_chunk
+    ]
     again = Step("--checkpointing", {"checkpointing": True}, "each layer is computed twice: about a third more time")
     ranks = [rank for rank in (64, 32, 16, 8) if rank < options.rank]
     return [
         _half_precision(options.dtype),
+        pieces,
         [] if options.checkpointing else [again],
         halves,
         _tiles(options.max_tiles) if options.images else [],
         _gpus(options),
         [Step(f"--lora-rank {rank}", {"lora_rank": rank}, "an adapter that can learn less") for rank in ranks],
+        _offload(options),
     ]
+
+
+def _offload(options: TrainingOptions) -> Ladder:
+    """Keeping what is stored in host memory, with the GPUs there are."""
+    if options.offload or options.device.kind == "cpu":
+        return []
+    fields = {"device": replace(options.device, shard="full"), "offload": True}
+    return [Step("--shard full --cpu-offload", fields, "weights wait in host memory and pass through the GPU: slow")]
 
 
 def _half_precision(dtype: str) -> Ladder:
@@ -175,6 +190,9 @@ def _together(total_of: Callable[[Sequence[Step]], float], ladders: Sequence[Lad
     taken: dict[int, Step] = {}
     for index, ladder in enumerate(ladders):
         if possible := [step for step in ladder if total_of([*taken.values(), step]) < inf]:
+            taken = {
+                place: step for place, step in taken.items() if not step.fields.keys() & possible[-1].fields.keys()
+            }
             taken[index] = possible[-1]
         if total_of([*taken.values()]) <= memory:
             break

@@ -42,7 +42,10 @@ def llava_rows(count: int, images: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Different, clean samples; every third one is text alone, every second one of the others has two turns."""
     rows = []
     for number in range(count):
-        turns = [("human", f"What is number {number}?"), ("gpt", f"It is thing {number}, " + "very " * (number % 7) + "good.")]
+        turns = [
+            ("human", f"What is number {number}?"),
+            ("gpt", f"It is thing {number}, " + "very " * (number % 7) + "good."),
+        ]
         if number % 2:
             turns += [("human", f"And {number + 1}?"), ("gpt", f"Another {number}.")]
         row: dict[str, Any] = {"id": f"s{number}"}

@@ -1,5 +1,6 @@
 """Steps: the same samples for any world and any workers; packed and padded rows that do not see each other."""
 
+import itertools
 import json
 import random
 from itertools import pairwise
@@ -29,7 +30,9 @@ def folder(tmp_path_factory):
 
 def config(folder, **changes):
     sources = [{"path": folder / "talk.json"}, {"path": folder / "pairs.tar", "weight": 0.5}]
-    return DataConfig(**{"sources": sources, "seed": 5, "global_batch": 6, "max_tiles": 1, "max_length": 900, **changes})
+    return DataConfig(
+        **{"sources": sources, "seed": 5, "global_batch": 6, "max_tiles": 1, "max_length": 900, **changes}
+    )
 
 
 def flat(batches):
@@ -60,7 +63,7 @@ def test_the_union_over_ranks_is_the_global_batch_for_any_world(packing, folder,
         assert len(whole) == 6
         for world in (2, 4, 7):
             shares = [flat(data.micro_batches(step, rank, world)) for rank in range(world)]
-            assert sorted(sum(shares, [])) == whole
+            assert sorted(itertools.chain.from_iterable(shares)) == whole
     assert [len(batch) for batch in (data.micro_batches(0, 6, 7),)] == [0]  # more ranks than samples
 
 
@@ -157,7 +160,9 @@ def test_an_all_ones_mask_would_leak(folder, processor, tiny_model, tmp_path):
 
 def test_supervised_counts_what_the_loss_counts(folder, processor, tmp_path):
     for packing in (True, False):
-        for batch in StepData(config(folder, packing=packing, micro_batch=4), processor, cache=tmp_path).micro_batches(2):
+        for batch in StepData(config(folder, packing=packing, micro_batch=4), processor, cache=tmp_path).micro_batches(
+            2
+        ):
             assert batch.supervised == int((batch.labels[:, 1:] != IGNORED).sum()) > 0
 
 

@@ -87,9 +87,9 @@ DEFECTS = {
     "bad json": ("D101", '{"id": "bad", "conversations": [}'),
     "single quotes": ("D101", "{'id': 'bad'}"),
     "not utf-8": ("D102", json.dumps(asked("Caf? now")).encode().replace(b"Caf?", b"Caf\xe9")),
-    "gbk": ("D102", json.dumps(asked("XX", image="0.png")).encode().replace(b"XX", "图".encode("gbk"))),
+    "gbk": ("D102", json.dumps(asked("XX")).encode().replace(b"XX", "中文".encode("gbk"))),
     "blank line": ("D104", "   "),
-    "repeated key": ("D108", '{"id": "bad", "id": "b", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}'),
+    "repeated key": ("D108", json.dumps(talk(human("q"), gpt("a"))).replace('{"id"', '{"id": "b", "id"', 1)),
     "a list": ("D110", ["id", "bad"]),
     "null": ("D110", "null"),
     "misspelt image": ("D111", asked("What?", imgae="0.png")),
@@ -109,7 +109,10 @@ DEFECTS = {
     "empty answer": ("D206", asked(answer="", image="0.png")),
     "empty system": ("D207", talk({"from": "system", "value": ""}, human("q"), gpt("a"))),
     "answer ends in a space": ("D208", asked(answer="A thing. ", image="0.png")),
-    "video part": ("D209", {"id": "bad", "messages": [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "q"}]}, {"role": "assistant", "content": "a"}]}),
+    "video part": (
+        "D209",
+        talk({"from": "human", "content": [{"type": "video"}, {"type": "text", "text": "q"}]}, gpt("a")),
+    ),
     "late system": ("D210", talk(human("q"), {"from": "system", "value": "s"}, gpt("a"))),
     "two questions": ("D211", talk(human("q"), human("q2"), gpt("a"))),
     "answer first": ("D211", talk(gpt("a"), human("q"), gpt("b"))),
@@ -124,7 +127,10 @@ DEFECTS = {
     "no mark": ("D309", asked("What?", image="0.png")),
     "no image": ("D310", asked("<image>\nWhat?")),
     "mark in an answer": ("D311", asked(answer="see <image> here", image="0.png")),
-    "image in an answer": ("D312", {"id": "bad", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": [{"type": "image", "image": "0.png"}, {"type": "text", "text": "a"}]}]}),
+    "image in an answer": (
+        "D312",
+        talk(human("q"), {"from": "gpt", "content": [{"type": "image", "image": "0.png"}, {"type": "text", "text": "a"}]}),
+    ),
     "typed mark": ("D313", asked("<image>\nWhat does <image> mean?", image="0.png")),
     "mark inside": ("D314", asked("What is in <image> here?", image="0.png")),
     "missing file": ("D320", with_image("no/such.png")),
@@ -157,18 +163,16 @@ DEFECTS = {
     "half a pair": ("D404", raw(json.dumps(asked("What \ud83d?")))),
     "typed end": ("D405", asked("<image>\nWhat is <|endoftext|>?", image="0.png")),
     "glued turn": ("D406", asked(answer="A thing.\nHuman: and?", image="0.png")),
-    "zero width": ("D407", asked("What\u200b?", image="0.png")),
+    "zero width": ("D407", asked("<image>\nWhat\u200b?", image="0.png")),
     "too long": ("D501", asked("<image>\n" + "word " * 3000, image="0.png")),
     "same sample": ("D601", None),
     "same id": ("D602", asked("What else?") | {"id": "s1"}),
 }  # fmt: skip
 # These say a second thing too, which follows from the first.
 ALSO = {
-    "control character": {"D310"}, "half a pair": {"D310"}, "misspelt conversations": {"D113"}, "same sample": {"D602"},
-    "not utf-8": set(), "lost text": {"D309"}, "utf-8 as latin": {"D309"}, "chinese as latin": {"D309"},
-    "gbk loss": {"D309"}, "zero width": {"D309"}, "same id": set(),
-    "video part": {"D113"}, "image in an answer": {"D113"}, "image is nothing": {"D310"}, "image is a number": {"D310"},
-    "image twice": set(), "unknown key": {"D310"}, "misspelt image": set(), "no turns key": {"D112"},
+    "misspelt conversations": {"D113"}, "no turns key": {"D112"}, "same sample": {"D602"}, "image is nothing": {"D310"},
+    "image is a number": {"D310"}, "animated": {"D341"}, "chinese as latin": {"D309", "D407"}, "lost text": {"D309"},
+    "utf-8 as latin": {"D309"}, "gbk loss": {"D309"},
 }  # fmt: skip
 
 
@@ -223,8 +227,10 @@ def test_enough_different_defects_are_seeded():
 
 
 def test_clean_files_raise_no_alarm(folder, processor, tmp_path):
-    rows = clean_rows(folder) + [
-        talk({"from": "system", "value": "Be brief."}, human("你好吗？"), gpt("很好 ☺ é ß naïve Ÿ’s “q” – 100 €")) | {"id": "u"},
+    rows = [
+        *clean_rows(folder),
+        talk({"from": "system", "value": "Be brief."}, human("你好吗？"), gpt("很好 ☺ é ß naïve Ÿ’s “q” – 100 €"))
+        | {"id": "u"},
         {"id": "e", "conversations": [human("Family emoji 👨‍👩‍👧 and می‌خواهم?"), gpt("Yes:\n\n1. a\t2\n2. b")]},
         {"id": "f", "image": ["0.png", "1.png"], "conversations": [human("<image>\n<image>\nCompare."), gpt("Same.")]},
         {"id": "g", "image": "2.png", "conversations": [human("Look:\n<image>"), gpt("Human beings: two.")]},
@@ -290,24 +296,27 @@ def test_tar_defects(tmp_path, processor):
         *pair_members(2),
         ("c.png", picture),  # 3: no text
         ("d.txt", b"text alone"),  # 4: no image
-        ("e.png", picture[:300]), ("e.txt", b"cut"),  # 5
+        ("e.png", picture[:-60]), ("e.txt", b"cut"),  # 5
         ("f.png", picture), ("f.txt", b"caf\xe9"),  # 6
         ("g.png", picture), ("g.json", b"{bad"),  # 7
-        ("h.png", picture), ("h.jpg", picture), ("h.txt", b"two"),  # 8
+        ("h.png", picture), ("h.jpg", image_bytes(made_image("wave", 40, 30, 2), "JPEG")), ("h.txt", b"two"),  # 8
         ("i.png", picture), ("i.txt", b"third"), ("i.mp3", b"x"),  # 9
         ("j.png", picture), ("j.txt", b" \n"),  # 10
     ]  # fmt: skip
     path = write_tar(tmp_path / "x.tar", members)
     expected = {("D701", 3), ("D121", 4), ("D327", 5), ("D102", 6), ("D101", 7), ("D703", 8), ("D704", 9), ("D206", 10)}
     assert found(check([path], settings(processor))) == expected
-    path.write_bytes(path.read_bytes()[: 512 * 5])
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"caption 1") + 4])
     assert ("D702", 2) in found(check([path], settings(processor)))
 
 
 def test_parquet_rows_are_checked(tmp_path, processor):
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     picture = image_bytes(made_image("wave", 40, 30, 1))
-    rows = [{"image": {"bytes": data}, "text": text} for data, text in ((picture, "a"), (picture[:200], "b"), (picture, ""))]
+    rows = [
+        {"image": {"bytes": data}, "text": text} for data, text in ((picture, "a"), (picture[:200], "b"), (picture, ""))
+    ]
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "x")
     assert found(check([tmp_path / "x"], settings(processor))) == {("D327", 2), ("D206", 3)}
 
@@ -354,10 +363,15 @@ def benchmark_file(folder, kind):
     picture = made_image("wave", 48, 40, 0)  # the pixels of 0.png
     if kind == "tsv":
         data = base64.b64encode(image_bytes(picture, "BMP")).decode()
-        (folder / "bench.tsv").write_text(f"index\timage\tquestion\tanswer\n7\t{data}\tWhat  is THIS?\tx\n8\t\tWho?\ty\n")
+        (folder / "bench.tsv").write_text(
+            f"index\timage\tquestion\tanswer\n7\t{data}\tWhat  is THIS?\tx\n8\t\tWho?\ty\n"
+        )
         return folder / "bench.tsv"
     picture.save(folder / "copy.bmp")
-    return write_json(folder / "bench.json", [{"id": 7, "image": "copy.bmp", "question": "What  is THIS?"}, {"id": 8, "question": "Who?"}])
+    return write_json(
+        folder / "bench.json",
+        [{"id": 7, "image": "copy.bmp", "question": "What  is THIS?"}, {"id": 8, "question": "Who?"}],
+    )
 
 
 @pytest.mark.parametrize("kind", ["tsv", "json"])
@@ -449,7 +463,9 @@ def test_fix_never_overwrites_and_refuses_tars(folder, processor, tmp_path):
 
 def test_a_fix_that_fails_leaves_nothing(folder, processor, tmp_path, monkeypatch):
     path = write_jsonl(folder / "a.jsonl", llava_rows(2))
-    monkeypatch.setattr("xverse_v.training.data.fix._write_copy", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "xverse_v.training.data.fix._write_copy", lambda *a: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         fix(path, tmp_path / "out", settings(processor))
     assert list(tmp_path.iterdir()) == []
@@ -470,12 +486,14 @@ report = check([large], CheckSettings())
 source = open_source(SourceConfig(path=large), large.parent / "cache")
 sample = source.sample(len(source) - 1)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(report.rows, report.counts["D310"], len(source), sample.id, after - before)
+print(report.rows, report.count("error"), len(source), sample.id, after - before)
 """
 
 
 def memory_of(tmp_path, rows):
-    row = json.dumps(asked("How many are there, and what colour do they have? " * 4, answer="Seven, all of them red. " * 8))
+    row = json.dumps(
+        asked("How many are there, and what colour do they have? " * 4, answer="Seven, all of them red. " * 8)
+    )
     for name, count in (("small.json", 100), ("large.json", rows)):
         with (tmp_path / name).open("w") as file:
             file.write("[")
@@ -484,18 +502,19 @@ def memory_of(tmp_path, rows):
                 file.write((",\n" if number else "") + (text.replace("How", "<image> How") if number == 5 else text))
             file.write("]")
     run = subprocess.run(
-        [sys.executable, "-c", MEASURE.replace("open_source(SourceConfig(path=large)", "open_source(SourceConfig(path=large)"),
-         tmp_path / "small.json", tmp_path / "large.json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", MEASURE, tmp_path / "small.json", tmp_path / "large.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return run.stdout.split(), (tmp_path / "large.json").stat().st_size
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    (count, bad, samples, last, kilobytes), size = memory_of(tmp_path, 40_000)
-    assert (count, bad, samples, last) == ("40000", "1", "40000", "39999")
-    assert size > 15_000_000
-    assert int(kilobytes) < 12_000
+    (count, bad, samples, last, kilobytes), size = memory_of(tmp_path, 20_000)
+    assert (count, bad, samples, last) == ("20000", "1", "20000", "19999")
+    assert size > 8_000_000
+    assert int(kilobytes) < 6_000  # less than the file, and than 300 bytes a row
 
 
 @pytest.mark.slow

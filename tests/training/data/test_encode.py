@@ -29,7 +29,7 @@ def encoder_for(processor, **settings):
 
 def supervised_texts(processor, encoded):
     runs, current = [], []
-    for label in encoded.labels.tolist() + [IGNORED]:
+    for label in [*encoded.labels.tolist(), IGNORED]:
         if label != IGNORED:
             current.append(label)
         elif current:
@@ -68,7 +68,9 @@ def test_ids_and_labels_equal_tokenisation_from_scratch(system, either_processor
 def test_the_ids_before_an_answer_are_those_generation_starts_from(make, answer_tokens):
     processor = make()
     image = made_image("wave", 448, 448, 2)
-    encoded = encoder_for(processor, answer_tokens=answer_tokens).encode(sample("Which colour?", "red 红", images=[image]))
+    encoded = encoder_for(processor, answer_tokens=answer_tokens).encode(
+        sample("Which colour?", "red 红", images=[image])
+    )
     inputs = processor(images=image, text="Human: <|image|>\nWhich colour?\nAssistant: ")
     prompt = inputs["input_ids"][0].tolist()
     ids = encoded.input_ids.tolist()
@@ -83,7 +85,9 @@ def test_single_answers_are_joined_as_the_release_joins_them(processor):
     for name in ("branch1/single/max_txt_len128", "branch1/single_long_answer/max_txt_len128"):
         case = golden("loss")[name]
         question = case["instruction_input"][0].removeprefix("Human: <ImageHere>\n").removesuffix("\nAssistant: ")
-        encoded = encoder_for(processor).encode(sample(question, case["answer"][0], images=[Image.new("RGB", (99, 99))]))
+        encoded = encoder_for(processor).encode(
+            sample(question, case["answer"][0], images=[Image.new("RGB", (99, 99))])
+        )
         assert encoded.labels[encoded.labels != IGNORED].tolist() == case["target_ids"][0]
 
 

@@ -43,7 +43,11 @@ def test_another_seed_or_epoch_is_another_order():
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6), seed=st.integers(0, 99), window=st.sampled_from([None, 4, 16]))
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    seed=st.integers(0, 99),
+    window=st.sampled_from([None, 4, 16]),
+)
 def test_with_weights_of_one_a_pass_holds_every_sample_once(sizes, seed, window):
     order = Order(sizes, [1.0] * len(sizes), seed, window)
     seen = sorted(order.at(position) for position in range(order.per_pass))

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .turns import SURROGATE
+
 # Tab, line feed and carriage return are ordinary; zero-width joiners belong to emoji, Persian and Indic scripts.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 INVISIBLE = re.compile(r"[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\u00ad]")
-SURROGATE = re.compile(r"[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 # UTF-8 read as Windows-1252: a lead byte's character and then those of continuation bytes.
 _WRONG_DECODING = re.compile(
@@ -28,7 +29,7 @@ def text_problems(text: str, special: tuple[str, ...] = SPECIAL) -> Iterator[tup
     if text.isascii() and text.isprintable():
         pass  # nothing but letters a keyboard has
     else:
-        for code, pattern in (("D401", CONTROL), ("D404", SURROGATE), ("D407", INVISIBLE)):
+        for code, pattern in (("D401", CONTROL), ("D407", INVISIBLE)):
             if found := pattern.search(text):
                 yield code, {"character": f"U+{ord(found[0]):04X}"}
         if _REPLACEMENT in text:

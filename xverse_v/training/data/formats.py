@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .sample import ImageRef, Sample
-from .turns import TURN_KEYS_OF, Report, Turn, kind_of_value, read_turns
+from .turns import SURROGATE, TURN_KEYS_OF, Report, Turn, kind_of_value, read_turns
 
 RecordFormat = Literal["llava", "sharegpt", "messages", "jsonl-pairs"]
 
@@ -66,6 +66,9 @@ def parse(record: Any, format: RecordFormat, origin: Origin, report: Report) -> 
         turns = read_turns(record, format, report)
     if turns is None:
         return None
+    for turn in turns:
+        if half := SURROGATE.search(turn.text):
+            report("D404", turn=turn.number, character=f"U+{ord(half[0]):04X}")
     placed = _place_images(turns, top, origin, report)
     messages = tuple({"role": turn.role, "content": _parts(turn)} for turn in placed)
     identity = record.get("id")

@@ -20,6 +20,9 @@ Report = Callable[..., None]  # report("D303", turn=2, ...)
 MARK = "<image>"
 TURN_KEYS_OF = {"llava": ("conversations",), "sharegpt": ("conversations", "messages"), "messages": ("messages",)}
 
+# Half of a UTF-16 pair: JSON can write it, but no UTF-8 text and no tokenizer can hold it.
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+
 _EDGE = re.compile(r"^(?:\s*<image>)+\s*|\s*(?:<image>\s*)+$")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 _TURN_KEYS = {"from", "value", "role", "content", "name", "id", "weight", "loss"}

@@ -1,0 +1,155 @@
+"""What is alive at the worst moments of a training step: what autograd keeps, and what the gradients need on top.
+
+As in `plan_activations`, lists and no fits. Shapes and a packed row in, bytes out; what is stored between steps is
+`plan_training`'s. The lists follow the trainer: frozen linears keep no input, adapters keep theirs with the mask of
+their dropout, the head runs on supervised tokens only, in pieces that are computed again in the backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xverse_v.weights.plan_activations import Kernels, decoder_pass, features_item, views_item, vision_phase
+from xverse_v.weights.plan_table import Item, Phase, product, worst_of
+from xverse_v.weights.shapes import ModelShape
+
+if TYPE_CHECKING:
+    from xverse_v.weights.plan_training import TrainingOptions
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """The packed row of a micro-batch."""
+
+    tokens: int
+    views: int
+    sample_views: tuple[int, ...]
+    supervised: int
+    samples: int
+
+
+def saved_by_layer(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> Item:
+    """What autograd keeps of one decoder layer for its backward pass. Frozen linears keep no input."""
+    decoder, element = shape.decoder, kernels.element
+    width, feed_forward = decoder.width, decoder.feed_forward
+    # Both norms keep their input in float32; in float32 that is the residual stream itself.
+    norms = 2 * width * 4 + 2 * 4
+    masked = _additive_mask(row, kernels)
+    # Query, output, keys, values; an explicit mask makes the attention repeat keys and values for every head.
+    keys = decoder.query_width if masked else decoder.key_width
+    attention = (2 * decoder.query_width + 2 * keys) * element + decoder.heads * 4
+    mlp = 3 * feed_forward * element
+    total = row.tokens * (norms + attention + mlp + _lora_values(shape, options, kernels))
+    words = f"{row.tokens:,} tokens x (norms {norms:,} + attention {attention:,} + feed-forward {mlp:,}"
+    words += f" + LoRA {_lora_values(shape, options, kernels):,}) bytes" if options.rank else ") bytes"
+    if masked:
+        words += f" + attention mask {masked:,} bytes"
+    return Item("one layer", words, total + masked)
+
+
+def _lora_values(shape: ModelShape, options: TrainingOptions, kernels: Kernels) -> int:
+    """Bytes a token that the adapters of a layer keep: inputs (dropped, each with its mask) and inner values."""
+    if not options.rank:
+        return 0
+    linears, element = shape.decoder.linears, kernels.element
+    inner = len(linears) * options.rank * element
+    if options.dropout == 0:
+        # The two normed inputs and the product before down_proj; o_proj's input is the attention's output, kept anyway.
+        return inner + (2 * shape.decoder.width + shape.decoder.feed_forward) * element
+    return inner + sum(inside for inside, _ in linears.values()) * 2 * element
+
+
+def _additive_mask(row: PackedRow, kernels: Kernels) -> int:
+    """Bytes of the mask in the compute dtype, kept by every layer's attention. The GPU path packs without one."""
+    return row.tokens**2 * kernels.element if kernels.cpu and row.samples > 1 else 0
+
+
+def step_phases(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> list[Phase]:
+    """Vision tower, forward, loss, backward of the last layer (the fullest moment of it), and the optimizer's step."""
+    layer, depth = saved_by_layer(shape, options, row, kernels), shape.decoder.layers
+    every = Item("decoder: kept for backward", f"{depth} layers x ({layer.formula})", depth * layer.bytes)
+    stream = _rows("decoder: kept inputs of layers", kernels.element, depth, row, shape.decoder.width)
+    kept = [stream] if options.checkpointing else [every]
+    final = _rows("decoder: last norm's input", 4, 1, row, shape.decoder.width)
+    tables = _rows("rotary tables", kernels.element, 2, row, shape.decoder.head_width)
+    base = [views_item(shape, row.views), *_projector_saved(shape, row, kernels.element), tables]
+    if options.checkpointing:
+        # In float32 the layer's first kept tensor is the kept input itself.
+        shared = row.tokens * shape.decoder.width * 4 if kernels.element == 4 else 0
+        kept_by_one = Item("decoder: layer being recomputed", layer.formula, layer.bytes - shared)
+        forward = decoder_pass(shape, row.tokens, row.tokens, kernels).items
+        grads = _rows("gradient of the layer's output", kernels.element, 1, row, shape.decoder.width)
+        backward = [[*kept, kept_by_one, grads, *moment] for moment in _last_moments(shape, options, row, kernels)]
+    else:
+        forward = ()
+        backward = [[*kept, *moment] for moment in _last_moments(shape, options, row, kernels)]
+    features = features_item(shape, row.views, kernels.element)
+    norm = _rows("norm's gradients in float32", 4, 5, row, shape.decoder.width)
+    phases = [
+        worst_of("forward", [[*kept, features, *forward]]),
+        worst_of("loss", [[*kept, final, *_loss_items(shape, options, row, kernels.element)]]),
+        worst_of("backward", [[*kept, final, norm], *backward]),
+    ]
+    phases = [phase.plus(*base) for phase in phases]
+    if row.views:
+        prompt = _rows("decoder: prompt embeddings", kernels.element, 1, row, shape.decoder.width)
+        phases.insert(0, vision_phase(shape, row.views, 0, kernels).plus(prompt))
+    return [*phases, _optimizer(shape, options)]
+
+
+def _rows(name: str, element: int, parts: int, row: PackedRow, width: int) -> Item:
+    return product(name, element, (parts, ""), (row.tokens, "tokens"), (width, "wide"))
+
+
+def _last_moments(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> list[list[Item]]:
+    """What the last layer's feed-forward holds besides what is kept: at its last linear, and as gradients start."""
+    element, width, feed_forward = kernels.element, shape.decoder.width, shape.decoder.feed_forward
+    # The normed input, the product, down_proj's result and its adapter's. In low precision the residual stream too,
+    # which is kept in float32 only: the residual and, in the first forward pass, layer input and prompt embeddings.
+    stream = 0 if element == 4 else 1 if options.checkpointing else 3
+    hidden = 1 + (2 if options.rank else 1) + stream
+    linear = [
+        _rows("decoder: hidden states", element, hidden, row, width),
+        _rows("decoder: product before down_proj", element, 1, row, feed_forward),
+        features_item(shape, 0 if options.checkpointing else row.views, element),
+    ]
+    # Gradients of the product and of its two factors; what down_proj's adapter kept is free again by then.
+    freed = 0 if not options.rank else element if options.dropout == 0 else 2 * element
+    gradients = [
+        _rows("gradient of hidden states", element, 1, row, width),
+        _rows("gradients of the feed-forward, less what they freed", 3 * element - freed, 1, row, feed_forward),
+    ]
+    return [linear, gradients]
+
+
+def _projector_saved(shape: ModelShape, row: PackedRow, element: int) -> list[Item]:
+    """What autograd keeps of the projector: the tower's output, the normed patches, the first linear around GELU."""
+    vision, patches = shape.vision, row.views * shape.vision.patches
+    values = row.views * (vision.patches + 1) * vision.width + patches * (vision.width + 2 * shape.decoder.width)
+    words = f"{patches:,} patches x (2 x {vision.width:,} + 2 x {shape.decoder.width:,}) x {element} bytes, with CLS"
+    return [Item("projector: kept for backward", words, values * element)]
+
+
+def _loss_items(shape: ModelShape, options: TrainingOptions, row: PackedRow, element: int) -> list[Item]:
+    """Log-probabilities, their gradient and that of the logits, float32, for one piece of the supervised tokens."""
+    piece = min(row.supervised, options.loss_chunk)
+    logits = product("logits and loss", 4, (3, ""), (piece, "supervised tokens"), (shape.decoder.vocabulary, "ids"))
+    if piece == row.supervised:
+        return [logits]
+    return [
+        logits,
+        product(
+            "supervised tokens, kept for the head", element, (row.supervised, "tokens"), (shape.decoder.width, "wide")
+        ),
+    ]
+
+
+def _optimizer(shape: ModelShape, options: TrainingOptions) -> Phase:
+    """AdamW's temporaries: two of the largest tensor on the CPU; its fused kernel on a GPU needs none."""
+    width, rank = shape.decoder.width, options.rank
+    largest = max(
+        width * max(width, shape.vision.width), rank * max(max(pair) for pair in shape.decoder.linears.values())
+    )
+    count = 2 if options.device.kind == "cpu" else 0
+    return Phase("optimizer step", (product("AdamW's temporaries", 4, (count, ""), (largest, "values")),))
