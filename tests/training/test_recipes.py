@@ -33,6 +33,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: the built-in weights may be made anew while these tests run."""
+    return shutil.copytree(model_folder("nano"), tmp_path_factory.mktemp("models") / "nano")
+
+
 def shortened(name: str, data: Path, run: Path, *more: str) -> TrainConfig:
     config = read_config(RECIPES / "nano" / f"{name}.yaml").config
     source = config.data.sources[0].path
@@ -53,10 +59,8 @@ def shortened(name: str, data: Path, run: Path, *more: str) -> TrainConfig:
 
 
 @pytest.mark.parametrize(("name", "merge"), [("pretrain", False), ("finetune", True)])
-def test_a_nano_recipe_learns_and_exports(data: Path, tmp_path: Path, name: str, merge: bool) -> None:
-    # A copy: the built-in weights may be made anew while this runs.
-    shutil.copytree(model_folder("nano"), tmp_path / "nano")
-    config = shortened(name, data, tmp_path / "run", f"model={tmp_path / 'nano'}")
+def test_a_nano_recipe_learns_and_exports(data: Path, nano: Path, tmp_path: Path, name: str, merge: bool) -> None:
+    config = shortened(name, data, tmp_path / "run", f"model={nano}")
     assert ranks.train(config.model_dump(mode="json")) == [0]
     losses = [line["loss"] for line in lines(tmp_path / "run") if "loss" in line]
     assert len(losses) == 10
@@ -74,7 +78,7 @@ def test_a_dry_run_says_what_would_train(data: Path, tmp_path: Path, name: str, 
 
 
 def test_the_command_line_trains_exports_and_explains(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, nano: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from xverse_v.cli import main
 
@@ -85,7 +89,7 @@ def test_the_command_line_trains_exports_and_explains(
         "optimisation.steps=1",
         "optimisation.warmup_steps=0",
     ]
-    overrides += ["data.global_batch=2"]
+    overrides += ["data.global_batch=2", f"model={nano}"]
     assert main(["train", recipe, *overrides, "--dry-run"]) == 0
     assert "optimisation" in (said := capsys.readouterr().out) and "steps: 1  # command line" in said
     assert not run.exists()

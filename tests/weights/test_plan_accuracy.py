@@ -7,7 +7,8 @@ from statistics import median
 import pytest
 import torch
 
-from tests.weights.plan_runs import AnswerRun, TrainingRun, tracked_bytes
+from tests.weights.plan_runs import AnswerRun, tracked_bytes
+from tests.weights.plan_training_runs import TrainingRun
 
 ALLOWED = 0.10
 HALF = {"dtype": torch.bfloat16}

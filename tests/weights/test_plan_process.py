@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.weights.plan_runs import AnswerRun, TrainingRun, TrainingStep, network, stored_bytes, tracked_bytes
+from tests.weights.plan_runs import AnswerRun, network, stored_bytes, tracked_bytes
+from tests.weights.plan_training_runs import TrainingRun, TrainingStep
 from xverse_v.weights.plan import plan_inference
 from xverse_v.weights.plan_training import plan_training
 from xverse_v.weights.shapes import shape_from_config

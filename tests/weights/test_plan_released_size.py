@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig
 
-from tests.weights.plan_runs import prepare
+from tests.weights.plan_training_runs import prepare
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
 from xverse_v.training.lora import dropouts
 from xverse_v.weights.plan import InferenceOptions, cache_item, plan_inference, weight_items

@@ -39,9 +39,10 @@ def made(count: int, vocabulary: int) -> list[Encoded]:
 def seconds(model: LlamaForCausalLM, batches: list[MicroBatch]) -> float:
     started = time.process_time()
     for batch in batches:
-        logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits[:, :-1]
-        kept = batch.labels[:, 1:] != IGNORED
-        cross_entropy(logits[kept], batch.labels[:, 1:][kept], reduction="sum").backward()
+        hidden = model.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False)
+        kept = batch.labels[:, 1:] != IGNORED  # logits only there, as in training
+        logits = model.lm_head(hidden.last_hidden_state[:, :-1][kept])
+        cross_entropy(logits, batch.labels[:, 1:][kept], reduction="sum").backward()
     model.zero_grad()
     return time.process_time() - started
 
