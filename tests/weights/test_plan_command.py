@@ -78,6 +78,11 @@ def test_a_folder_needs_its_configuration_only(tmp_path: Path) -> None:
     assert "free" in found["memory_source"]
 
 
+def test_the_format_is_the_one_ask_would_take() -> None:
+    assert document("--model", "13b", "--device", "cpu")["facts"]["dtype"] == "float32"
+    assert document("--model", "13b", "--device-memory", "80GB")["facts"]["dtype"] == "bfloat16"
+
+
 def test_time_needs_both_rates_and_says_where_they_come_from() -> None:
     given = ("--model", "13b", "--device-memory", "80GB", "--tflops", "989")
     with pytest.raises(XverseError) as raised:

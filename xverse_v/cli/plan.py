@@ -62,7 +62,9 @@ def plan(
     max_tiles: Annotated[int, typer.Option(help="Most tiles of an image.", rich_help_panel=_WORK)] = 9,
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32", "int8", "int4"] | None,
-        typer.Option(help="Of the weights. Default: the model's own.", rich_help_panel=_MACHINE),
+        typer.Option(
+            help="Of the weights. Default, as in ask: float32 on a CPU, else the model's.", rich_help_panel=_MACHINE
+        ),
     ] = None,
     device: Annotated[
         Literal["cpu", "cuda"] | None,
@@ -109,7 +111,7 @@ def plan(
 
     shape = _shape(model)
     target = _device(device, device_memory, gpus, shard)
-    wanted = dtype or shape.dtype
+    wanted = dtype or ("float32" if target.kind == "cpu" else shape.dtype)
     sizes = tuple(_size(text) for text in image or [])
     options: InferenceOptions | TrainingOptions
     if stage == "infer":
