@@ -129,7 +129,7 @@ def tower_scores(model: SeeingTower, split: str, start: int, count: int) -> dict
     return {
         "shape": (shape == labels[2])[held].float().mean().item(),
         "colour": (colour == labels[3])[held].float().mean().item(),
-        "place": (place == torch.arange(PATCHES))[:, list(ANCHOR_PATCHES)].float().mean().item(),
+        "place": (place == torch.arange(PATCHES))[held].float().mean().item(),
         "global view": right[global_views].float().mean().item(),
         "tile": right[~global_views].float().mean().item(),
     }

@@ -1,8 +1,8 @@
 """Tokens a second of packed rows against padded batches, on samples of mixed length. A program, not a test:
 
-    OMP_NUM_THREADS=1 python -m tests.training.data.measure_packing [samples] [rounds] [micro_batch]
+    OMP_NUM_THREADS=1 python -m tests.training.data.measure_packing [samples] [rounds] [micro_batch] [width]
 
-Forward and backward through a decoder of the built-in model's size (192 wide, 4 layers), text alone, the same samples
+Forward and backward through a decoder of 4 layers (192 wide unless told, as the built-in model), text alone, the same samples
 in both forms; counted are the samples' own tokens, never padding. Lengths are log-normal, as in instruction data: most
 answers short, a few long. Prints one JSON line; the rounds of the two forms alternate and medians are given.
 """
@@ -47,10 +47,10 @@ def seconds(model: LlamaForCausalLM, batches: list[MicroBatch]) -> float:
     return time.process_time() - started
 
 
-def main(count: int = 96, rounds: int = 3, rows: int = 8) -> None:
+def main(count: int = 96, rounds: int = 3, rows: int = 16, width: int = 192) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=2000, hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6
+        vocab_size=2000, hidden_size=width, intermediate_size=width * 8 // 3, num_hidden_layers=4, num_attention_heads=6
     )
     model = LlamaForCausalLM(config)
     samples = made(count, 2000)
@@ -68,6 +68,7 @@ def main(count: int = 96, rounds: int = 3, rows: int = 8) -> None:
         "samples": count,
         "tokens": tokens,
         "padded_micro_batch": rows,
+        "width": width,
         "row_length": LONGEST,
         "filled": {name: round(tokens / cell, 3) for name, cell in cells.items()},
         "tokens_per_cpu_second": {name: round(rate) for name, rate in rates.items()},

@@ -129,7 +129,10 @@ DEFECTS = {
     "mark in an answer": ("D311", asked(answer="see <image> here", image="0.png")),
     "image in an answer": (
         "D312",
-        talk(human("q"), {"from": "gpt", "content": [{"type": "image", "image": "0.png"}, {"type": "text", "text": "a"}]}),
+        talk(
+            human("q"),
+            {"from": "gpt", "content": [{"type": "image", "image": "0.png"}, {"type": "text", "text": "a"}]},
+        ),
     ),
     "typed mark": ("D313", asked("<image>\nWhat does <image> mean?", image="0.png")),
     "mark inside": ("D314", asked("What is in <image> here?", image="0.png")),
@@ -399,8 +402,8 @@ def test_a_benchmark_with_nothing_to_compare_is_an_error(tmp_path):
 # Fix ------------------------------------------------------------------------------------------------------------------
 
 MENDED = {
-    "blank line", "misspelt image", "misspelt conversations", "answer ends in a space", "unanswered last", "images is a string", "no mark",
-    "mark inside", "backslashes",
+    "blank line", "misspelt image", "misspelt conversations", "answer ends in a space", "unanswered last",
+    "images is a string", "no mark", "mark inside", "backslashes",
 }  # fmt: skip
 
 
