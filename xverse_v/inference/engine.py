@@ -26,13 +26,13 @@ from .answer import Chunk, Conditions
 from .cache import FeatureCache, PrefixCache, chain_keys, content_key
 from .generation import Generation, Job, Phase
 from .kv import RowCache
+from .memory import is_memory_error, memory_error
 from .prompt import Part, PreparedImage
 from .sampling import choose
 
 T = TypeVar("T")
 
 _EXPECTED_ANSWER = 256  # columns reserved ahead for an answer; longer ones let the cache grow
-_OUT_OF_HOST_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 @torch.inference_mode()
@@ -182,7 +182,7 @@ class Engine:
         try:
             return work()
         except RuntimeError as reason:
-            if not _is_memory_error(reason):
+            if not is_memory_error(reason):
                 raise
             if not self.prefix_cache.clear() + self.feature_cache.clear():
                 raise self._memory_error(active, phase) from reason
@@ -192,7 +192,7 @@ class Engine:
         try:
             return work()
         except RuntimeError as reason:
-            if not _is_memory_error(reason):
+            if not is_memory_error(reason):
                 raise
             raise self._memory_error(active, phase) from reason
 
@@ -287,20 +287,7 @@ class Engine:
         generation.spent(phase, (time.perf_counter() - began) * 1000)
 
     def _memory_error(self, active: list[Generation], phase: str) -> XverseError:
-        tokens = sum(len(g.job.prompt.token_ids) + len(g.token_ids) for g in active)
-        return error(
-            "E130",
-            phase=phase,
-            device=str(self.model.device),
-            rows=len(active),
-            tokens=tokens,
-            kv_mib=round(tokens * self.kv_bytes_per_token / 2**20),
-            image_tokens=sum(i.grid.views * g.job.prompt.patches_per_view for g in active for i in g.job.prompt.images),
-        )
-
-
-def _is_memory_error(reason: RuntimeError) -> bool:
-    return isinstance(reason, torch.OutOfMemoryError) or any(text in str(reason) for text in _OUT_OF_HOST_MEMORY)
+        return memory_error(active, phase, self.model.device, self.kv_bytes_per_token)
 
 
 def _stop_ids(model: XverseVForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

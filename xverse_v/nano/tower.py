@@ -52,6 +52,8 @@ class SeeingTower(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tower = CLIPVisionModel(vision_config())
+        # A coloured patch is a vector of length 100 and more; at the usual start no one hears where it comes from.
+        nn.init.normal_(self.tower.embeddings.position_embedding.weight, std=3.0)
         width = self.tower.config.hidden_size
         self.norm = nn.LayerNorm(width)
         classes = (len(SHAPES) + 1, len(COLOURS) + 1)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from xverse_v.errors import error
 
 from .data.config import DataConfig
+from .origins import lines_of, origins_of, yaml_lines
 
 DECODER_LINEARS = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj"
 
@@ -166,7 +167,7 @@ class Resolved:
     def as_yaml(self) -> str:
         """The resolved settings with their origins as comments; readable again by `read_config`."""
         lines = []
-        for line, path in _yaml_lines(self.config.model_dump(mode="json")):
+        for line, path in yaml_lines(self.config.model_dump(mode="json")):
             origin = self.origins.get(path, "")
             lines.append(f"{line}  # {origin}" if origin else line)
         return "\n".join(lines) + "\n"
@@ -185,7 +186,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Resolved:
         raise error("E250", path=path, problem=str(problem).replace("\n", " ")) from None
     if not isinstance(document, dict):
         raise error("E250", path=path, problem=f"it holds {type(document).__name__}, expected keys and values")
-    given = {name: f"{path.name}:{line}" for name, line in _lines(node, "")}
+    given = {name: f"{path.name}:{line}" for name, line in lines_of(node, "")}
     for override in overrides:
         name, equals, value = override.partition("=")
         if not equals or not name:
@@ -197,7 +198,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Resolved:
         config = TrainConfig.model_validate(document)
     except ValidationError as problem:
         raise _explained(problem, path) from None
-    return Resolved(config, _origins(config.model_dump(mode="json"), given))
+    return Resolved(config, origins_of(config.model_dump(mode="json"), given))
 
 
 def _parsed(value: str) -> Any:
@@ -227,51 +228,6 @@ def _index(items: list[Any], key: str, override: str) -> int:
     if not key.isdigit() or int(key) >= len(items):
         raise error("E253", given=override)
     return int(key)
-
-
-def _lines(node: yaml.Node | None, name: str) -> list[tuple[str, int]]:
-    """Dotted path and line of every value of a YAML document."""
-    found = [(name, node.start_mark.line + 1)] if node is not None and name else []
-    children: list[tuple[str, yaml.Node]] = []
-    if isinstance(node, yaml.MappingNode):
-        children = [(str(key.value), value) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(str(index), value) for index, value in enumerate(node.value)]
-    for key, value in children:
-        found += _lines(value, f"{name}.{key}" if name else key)
-    return found
-
-
-def _origins(value: Any, given: Mapping[str, str], name: str = "", above: str = "default") -> dict[str, str]:
-    """Origin of each leaf: its own, else that of the nearest value above it that was set as a whole, else `default`."""
-    own = given.get(name, above)
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if not items:
-        return {name: own}
-    passed_on = own if own == "command line" else "default"
-    found: dict[str, str] = {}
-    for key, child in items:
-        found |= _origins(child, given, f"{name}.{key}" if name else str(key), passed_on)
-    return found
-
-
-def _yaml_lines(value: Any, name: str = "", indent: int = 0) -> list[tuple[str, str]]:
-    """Block YAML, one leaf a line, each with its dotted path."""
-    pad, lines = " " * indent, []
-    pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
-    for key, child in pairs:
-        path = f"{name}.{key}" if name else str(key)
-        head = f"{pad}{key}:" if isinstance(value, dict) else f"{pad}-"
-        if isinstance(child, dict | list) and child:
-            lines += [(head, ""), *_yaml_lines(child, path, indent + 2)]
-        else:
-            text = (
-                yaml.safe_dump(child, default_flow_style=True, allow_unicode=True, width=10**6)
-                .removesuffix("...\n")
-                .strip()
-            )
-            lines.append((f"{head} {text}", path))
-    return lines
 
 
 def _explained(problem: ValidationError, path: Path) -> Exception:
