@@ -140,6 +140,9 @@ def prepare(model: XverseVForConditionalGeneration, stage: Stage, rank: int, dro
     dtype = model.dtype
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    if stage == "full":
+        for parameter in [*model.model.language_model.parameters(), *model.lm_head.parameters()]:
+            parameter.requires_grad_(True)
     if stage == "finetune":
         add_lora(model, LoraSettings(rank=rank, alpha=2 * rank, dropout=dropout), seed=0)
         model.to(dtype)

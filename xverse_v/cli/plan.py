@@ -13,6 +13,7 @@ import typer
 from xverse_v.errors import error
 
 from .common import Json, note, say, show_json
+from .plan_recipe import RECIPE_KEYS, Asked, RecipeRun, read_run
 from .plan_text import GB, document, print_plan
 
 if TYPE_CHECKING:
@@ -31,14 +32,25 @@ _TIME = "Time (none is printed without rates)"
 
 
 def plan(
+    context: typer.Context,
     stage: Annotated[
-        Literal["infer", "pretrain", "finetune"],
-        typer.Argument(help="infer: answer. pretrain: train the projector. finetune: projector and LoRA."),
+        Literal["infer", "pretrain", "finetune", "full", "train"],
+        typer.Argument(
+            help="infer: answer. pretrain: train the projector. finetune: projector and LoRA. "
+            "full: projector and decoder. train: what a recipe says."
+        ),
     ] = "infer",
+    recipe: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE.yaml key=value ...]", help="With train only.")
+    ] = None,
     model: Annotated[
-        str,
-        typer.Option("--model", metavar="nano|7b|13b|65b|FOLDER", help="A size, or a folder (config.json)."),
-    ] = "nano",
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="nano|7b|13b|65b|FOLDER",
+            help="A size, or a folder (config.json). Default: nano; with train, the recipe's.",
+        ),
+    ] = None,
     image: Annotated[
         list[str] | None,
         typer.Option("--image", metavar="WxH", help="An image's pixels, again for each image.", rich_help_panel=_WORK),
@@ -74,7 +86,7 @@ def plan(
         str | None,
         typer.Option(metavar="24GB", help="Of one device. Default: what is free here now.", rich_help_panel=_MACHINE),
     ] = None,
-    gpus: Annotated[int, typer.Option(rich_help_panel=_MACHINE)] = 1,
+    gpus: Annotated[int | None, typer.Option(help="Default: 1.", rich_help_panel=_MACHINE)] = None,
     shard: Annotated[
         Literal["replicate", "full"],
         typer.Option(help="replicate: all of it on each GPU. full: split over them.", rich_help_panel=_MACHINE),
@@ -109,12 +121,20 @@ def plan(
     from xverse_v.weights.plan_machine import Memory, free_memory, parse_bytes
     from xverse_v.weights.plan_training import TrainingOptions
 
-    shape = _shape(model)
-    target = _device(device, device_memory, gpus, shard)
-    wanted = dtype or ("float32" if target.kind == "cpu" else shape.dtype)
     sizes = tuple(_size(text) for text in image or [])
+    run = None
+    if stage == "train":
+        asked = Asked(model, gpus, _on_gpu(device_memory, gpus), sizes, question_tokens, new_tokens, turns)
+        run = _recipe(context, recipe or [], asked)
+    elif recipe:
+        raise typer.BadParameter(say(f"only train takes {recipe[0]}", f"只有 train 接受 {recipe[0]}"))
+    shape = run.shape if run else _shape(model or "nano")
+    target = run.options.device if run else _device(device, device_memory, gpus, shard)
+    wanted = run.options.dtype if run else dtype or ("float32" if target.kind == "cpu" else shape.dtype)
     options: InferenceOptions | TrainingOptions
-    if stage == "infer":
+    if run:
+        options = run.options
+    elif stage == "infer":
         options = InferenceOptions(
             images=sizes,
             question_tokens=question_tokens,
@@ -129,6 +149,7 @@ def plan(
             feature_bytes=FEATURE_BYTES if reuse else 0,
         )
     else:
+        assert stage != "train"
         options = TrainingOptions(
             stage=stage,
             images=sizes,
@@ -148,6 +169,8 @@ def plan(
     memory = Memory(parse_bytes(device_memory), "--device-memory") if device_memory else free_memory(target.kind)
     rates = _rates(measure, tflops, bandwidth, target, wanted)
     predicted, changes, times = _predict(shape, options, memory, rates)
+    if run:
+        predicted, changes = run.stamped(predicted), [run.in_its_words(change) for change in changes]
     if json_:
         show_json(document(predicted, memory, changes, rates, times))
     else:
@@ -186,16 +209,35 @@ def _shape(model: str) -> ModelShape:
     return shape_from_folder(resolve_model(model), name=model)
 
 
+def _recipe(context: typer.Context, given: list[str], asked: Asked) -> RecipeRun:
+    """The recipe as options. Raises E164 for a flag whose value the recipe settles."""
+    import torch
+
+    if not given:
+        raise typer.BadParameter(say("train needs a RECIPE.yaml; see recipes/", "train 需要 RECIPE.yaml；见 recipes/"))
+    for parameter, key in RECIPE_KEYS.items():
+        source = context.get_parameter_source(parameter)
+        if source is not None and source.name == "COMMANDLINE":
+            raise error("E164", flag=f"--{parameter.replace('_', '-')}", key=key)
+    return read_run(Path(given[0]), given[1:], asked, _shape, torch.get_num_threads())
+
+
+def _on_gpu(memory: str | None, gpus: int | None) -> bool:
+    import torch
+
+    return bool(memory) or (gpus or 1) > 1 or torch.cuda.is_available()
+
+
 def _device(
-    kind: Literal["cpu", "cuda"] | None, memory: str | None, gpus: int, shard: Literal["replicate", "full"]
+    kind: Literal["cpu", "cuda"] | None, memory: str | None, gpus: int | None, shard: Literal["replicate", "full"]
 ) -> Device:
     import torch
 
     from xverse_v.weights.plan_table import Device
 
     if kind is None:
-        kind = "cuda" if memory or gpus > 1 or torch.cuda.is_available() else "cpu"
-    return Device(kind, gpus, shard, torch.get_num_threads())
+        kind = "cuda" if _on_gpu(memory, gpus) else "cpu"
+    return Device(kind, 1 if gpus is None else gpus, shard, torch.get_num_threads())
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .common import say, show
 
@@ -83,7 +83,17 @@ def _facts(predicted: Plan) -> list[str]:
         )
         if facts["host_bytes"]:
             lines.append(f"stored in host memory: {_gb(facts['host_bytes'])} over all GPUs of a replica")
-    return lines
+    return lines + _recipe_lines(facts.get("recipe"))
+
+
+def _recipe_lines(recipe: dict[str, Any] | None) -> list[str]:
+    """What a recipe says of the whole run, and what was assumed because it does not say it."""
+    if recipe is None:
+        return []
+    trains = ", ".join(f"{rule} {count:,}" for rule, count in recipe["trains"].items())
+    steps, samples, tokens = recipe["steps"], recipe["samples_per_step"], recipe["tokens_per_step_at_most"]
+    run = f"{steps:,} steps x {samples:,} samples, at most {tokens:,} tokens a step"
+    return [f"{recipe['path']}: {recipe['stage']}; {run}", f"rules: {trains}", *recipe["notes"]]
 
 
 def _print_table(predicted: Plan) -> None:

@@ -1,8 +1,9 @@
 """What is alive at the worst moments of a training step: what autograd keeps, and what the gradients need on top.
 
 As in `plan_activations`, lists and no fits. Shapes and a packed row in, bytes out; what is stored between steps is
-`plan_training`'s. The lists follow the trainer: frozen linears keep no input, adapters keep theirs with the mask of
-their dropout, the head runs on supervised tokens only, in pieces that are computed again in the backward pass.
+`plan_training`'s. The lists follow the trainer: frozen linears keep no input, trained ones keep theirs, adapters keep
+theirs with the mask of their dropout, the head runs on supervised tokens only, in pieces that are computed again in the
+backward pass.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ class PackedRow:
     sample_views: tuple[int, ...]
     supervised: int
     samples: int
+    packed: bool = True
 
 
 def saved_by_layer(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> Item:
-    """What autograd keeps of one decoder layer for its backward pass. Frozen linears keep no input."""
+    """What autograd keeps of one decoder layer for its backward pass."""
     decoder, element = shape.decoder, kernels.element
     width, feed_forward = decoder.width, decoder.feed_forward
     # Both norms keep their input in float32; in float32 that is the residual stream itself.
@@ -40,12 +42,20 @@ def saved_by_layer(shape: ModelShape, options: TrainingOptions, row: PackedRow, 
     keys = decoder.query_width if masked else decoder.key_width
     attention = (2 * decoder.query_width + 2 * keys) * element + decoder.heads * 4
     mlp = 3 * feed_forward * element
-    total = row.tokens * (norms + attention + mlp + _lora_values(shape, options, kernels))
+    inputs = _trained_inputs(shape, options, kernels)
+    total = row.tokens * (norms + attention + mlp + inputs + _lora_values(shape, options, kernels))
     words = f"{row.tokens:,} tokens x (norms {norms:,} + attention {attention:,} + feed-forward {mlp:,}"
+    words += f" + inputs of what trains {inputs:,}" if inputs else ""
     words += f" + LoRA {_lora_values(shape, options, kernels):,}) bytes" if options.rank else ") bytes"
     if masked:
         words += f" + attention mask {masked:,} bytes"
     return Item("one layer", words, total + masked)
+
+
+def _trained_inputs(shape: ModelShape, options: TrainingOptions, kernels: Kernels) -> int:
+    """Bytes a token that a layer keeps because its own weights train: what both norms scale, the two normed inputs of
+    linears, the product before down_proj; o_proj's input is the attention's output, kept anyway."""
+    return (4 * shape.decoder.width + shape.decoder.feed_forward) * kernels.element if options.stage == "full" else 0
 
 
 def _lora_values(shape: ModelShape, options: TrainingOptions, kernels: Kernels) -> int:
@@ -62,7 +72,7 @@ def _lora_values(shape: ModelShape, options: TrainingOptions, kernels: Kernels) 
 
 def _additive_mask(row: PackedRow, kernels: Kernels) -> int:
     """Bytes of the mask in the compute dtype, kept by every layer's attention. The GPU path packs without one."""
-    return row.tokens**2 * kernels.element if kernels.cpu and row.samples > 1 else 0
+    return row.tokens**2 * kernels.element if kernels.cpu and row.packed and row.samples > 1 else 0
 
 
 def step_phases(shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels) -> list[Phase]:
@@ -71,9 +81,13 @@ def step_phases(shape: ModelShape, options: TrainingOptions, row: PackedRow, ker
     every = Item("decoder: kept for backward", f"{depth} layers x ({layer.formula})", depth * layer.bytes)
     stream = _rows("decoder: kept inputs of layers", kernels.element, depth, row, shape.decoder.width)
     kept = [stream] if options.checkpointing else [every]
-    final = _rows("decoder: last norm's input", 4, 1, row, shape.decoder.width)
+    full = options.stage == "full"
+    # A norm that trains keeps what it scales as well.
+    final = _rows("decoder: last norm's input", 4 + full * kernels.element, 1, row, shape.decoder.width)
+    head, table = _table_moments(shape, options, row, kernels)
     tables = _rows("rotary tables", kernels.element, 2, row, shape.decoder.head_width)
-    base = [views_item(shape, row.views), *_projector_saved(shape, row, kernels.element), tables]
+    projector = [] if options.claimed == 0 else _projector_saved(shape, row, kernels.element)
+    base = [views_item(shape, row.views), *projector, tables]
     if options.checkpointing:
         # In float32 the layer's first kept tensor is the kept input itself.
         shared = row.tokens * shape.decoder.width * 4 if kernels.element == 4 else 0
@@ -88,8 +102,8 @@ def step_phases(shape: ModelShape, options: TrainingOptions, row: PackedRow, ker
     norm = _rows("norm's gradients in float32", 4, 5, row, shape.decoder.width)
     phases = [
         worst_of("forward", [[*kept, features, *forward]]),
-        worst_of("loss", [[*kept, final, *_loss_items(shape, options, row, kernels.element)]]),
-        worst_of("backward", [[*kept, final, norm], *backward]),
+        worst_of("loss", [[*kept, final, *_loss_items(shape, options, row, kernels.element)], [*kept, final, *head]]),
+        worst_of("backward", [[*kept, final, norm], *backward, table]),
     ]
     phases = [phase.plus(*base) for phase in phases]
     if row.views:
@@ -108,19 +122,58 @@ def _last_moments(shape: ModelShape, options: TrainingOptions, row: PackedRow, k
     # The normed input, the product, down_proj's result and its adapter's. In low precision the residual stream too,
     # which is kept in float32 only: the residual and, in the first forward pass, layer input and prompt embeddings.
     stream = 0 if element == 4 else 1 if options.checkpointing else 3
-    hidden = 1 + (2 if options.rank else 1) + stream
+    # What trains keeps the normed input and the product: they are in the layer's own list.
+    full = options.stage == "full"
+    hidden = (not full) + (2 if options.rank else 1) + stream
     linear = [
         _rows("decoder: hidden states", element, hidden, row, width),
-        _rows("decoder: product before down_proj", element, 1, row, feed_forward),
+        _rows("decoder: product before down_proj", element, 0 if full else 1, row, feed_forward),
         features_item(shape, 0 if options.checkpointing else row.views, element),
     ]
     # Gradients of the product and of its two factors; what down_proj's adapter kept is free again by then.
-    freed = 0 if not options.rank else element if options.dropout == 0 else 2 * element
+    freed = 0 if not (options.rank or full) else element if full or options.dropout == 0 else 2 * element
     gradients = [
         _rows("gradient of hidden states", element, 1, row, width),
         _rows("gradients of the feed-forward, less what they freed", 3 * element - freed, 1, row, feed_forward),
     ]
-    return [linear, gradients]
+    weight = [
+        _rows("gradient of hidden states", element, 1, row, width),
+        _rows("gradient of the feed-forward's product", element, 1, row, feed_forward),
+        _made_gradient("down_proj", feed_forward * width, options, element),
+    ]
+    return [linear, gradients, weight] if full else [linear, gradients]
+
+
+def _made_gradient(name: str, numbers: int, options: TrainingOptions, element: int) -> Item:
+    """A weight's gradient of this micro-batch beside the sum that is stored; under `full` sharding it is resident."""
+    size = 0 if options.stage != "full" or options.device.shard == "full" else element if element == 4 else element + 4
+    return product(f"gradient of {name}, before it is added", size, (numbers, "parameters"))
+
+
+def _table_moments(
+    shape: ModelShape, options: TrainingOptions, row: PackedRow, kernels: Kernels
+) -> tuple[list[Item], list[Item]]:
+    """What `full` holds as the gradients of the head and, behind all layers, of the embeddings are made."""
+    if options.stage != "full":
+        return [], []
+    element, decoder = kernels.element, shape.decoder
+    piece, kept = min(row.supervised, options.loss_chunk), _head_input(shape, row, element)
+    logits = product("gradient of logits", element, (piece, "supervised tokens"), (decoder.vocabulary, "ids"))
+    head = [kept, logits, _made_gradient("the head", decoder.head_parameters, options, element)]
+    # The two tables are sent last of all, in float32.
+    sent = 4 if options.device.shard == "full" and element < 4 else 0
+    whole = decoder.embedding_parameters + shape.projector_parameters
+    table = [
+        _rows("gradient of prompt embeddings", element, 2, row, decoder.width),
+        _made_gradient("the embeddings", decoder.head_parameters, options, element),
+        product("gradients of embeddings, head, projector, as they are sent", sent, (whole, "parameters")),
+    ]
+    return head, table
+
+
+def _head_input(shape: ModelShape, row: PackedRow, element: int) -> Item:
+    tokens = (row.supervised, "tokens")
+    return product("supervised tokens, kept for the head", element, tokens, (shape.decoder.width, "wide"))
 
 
 def _projector_saved(shape: ModelShape, row: PackedRow, element: int) -> list[Item]:
@@ -135,14 +188,9 @@ def _loss_items(shape: ModelShape, options: TrainingOptions, row: PackedRow, ele
     """Log-probabilities, their gradient and that of the logits, float32, for one piece of the supervised tokens."""
     piece = min(row.supervised, options.loss_chunk)
     logits = product("logits and loss", 4, (3, ""), (piece, "supervised tokens"), (shape.decoder.vocabulary, "ids"))
-    if piece == row.supervised:
+    if piece == row.supervised and options.stage != "full":
         return [logits]
-    return [
-        logits,
-        product(
-            "supervised tokens, kept for the head", element, (row.supervised, "tokens"), (shape.decoder.width, "wide")
-        ),
-    ]
+    return [logits, _head_input(shape, row, element)]
 
 
 def _optimizer(shape: ModelShape, options: TrainingOptions) -> Phase:
@@ -151,5 +199,7 @@ def _optimizer(shape: ModelShape, options: TrainingOptions) -> Phase:
     largest = max(
         width * max(width, shape.vision.width), rank * max(max(pair) for pair in shape.decoder.linears.values())
     )
+    if options.stage == "full":
+        largest = max(largest, shape.decoder.head_parameters, width * shape.decoder.feed_forward)
     count = 2 if options.device.kind == "cpu" else 0
     return Phase("optimizer step", (product("AdamW's temporaries", 4, (count, ""), (largest, "values")),))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Shard = Literal["replicate", "full"]
-Stage = Literal["infer", "pretrain", "finetune"]
+Stage = Literal["infer", "pretrain", "finetune", "full"]
 
 ALLOCATOR_MARGIN = 0.05
 """Of everything that comes and goes (not of the weights): rounding, fragmentation, kernel workspaces."""

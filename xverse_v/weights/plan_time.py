@@ -123,14 +123,15 @@ def time_training(shape: ModelShape, options: TrainingOptions, rates: Rates) -> 
     trains two more; checkpointing runs the decoder's forward again.
     """
     row, decoder = packed_row(shape, options), shape.decoder
-    lora = decoder.lora_parameters(options.rank)
+    lora = options.rank * (decoder.lora_parameters(1) if options.adapted is None else options.adapted)
+    full = options.stage == "full"
     sample = row.tokens // row.samples
     attention = row.samples * attention_flops(shape, sample)
     forward = 2.0 * (decoder.linear_parameters + lora) * row.tokens + attention
-    backward = 2.0 * (decoder.linear_parameters + 2 * lora) * row.tokens + 2.5 * attention
+    backward = 2.0 * ((1 + full) * decoder.linear_parameters + 2 * lora) * row.tokens + 2.5 * attention
     again = forward if options.checkpointing else 0.0
-    head = 4.0 * decoder.head_parameters * row.supervised
-    projector = 4.0 * shape.projector_parameters * row.views * shape.vision.patches
+    head = (4.0 + 2 * full) * decoder.head_parameters * row.supervised
+    projector = (0.0 if options.claimed == 0 else 4.0) * shape.projector_parameters * row.views * shape.vision.patches
     flops = vision_flops(shape, row.views) + forward + backward + again + head + projector
     weights = decoder.parameters * ELEMENT_BYTES[options.dtype]
     return [_duration(f"micro-batch of {row.tokens:,} tokens", flops, float(2 * weights), rates)]

@@ -1,10 +1,11 @@
-"""Predict the memory of training, from a configuration alone: both stages, with and without activation checkpointing.
+"""Predict the memory of training, from a configuration alone: every stage, with and without activation checkpointing.
 
 In: a `ModelShape` and the options of a run. Out: a `Plan`, as for inference. What is counted is a step as the recipe
-defines it: vision tower and decoder frozen in the compute dtype; what trains kept in float32 with its gradient and
-AdamW's two averages, and a copy in the compute dtype where that is another; logits and loss on supervised tokens only;
-gradients accumulated over more than one micro-batch, so they are there already when the activations peak. A micro-batch
-is one packed row; with several samples in it, attention on the CPU carries an explicit mask, flash attention none.
+defines it: what is frozen in the compute dtype (the vision tower always, the decoder but in `full`); what trains kept
+in float32 with its gradient and AdamW's two averages, and a copy in the compute dtype where that is another; logits and
+loss on supervised tokens only; gradients accumulated over more than one micro-batch, so they are there already when the
+activations peak. A micro-batch is one packed row; with several samples in it, attention on the CPU carries an explicit
+mask, flash attention none. A padded micro-batch carries none anywhere.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ MASTER_BYTES = 4
 
 ONE_GPU = Device("cuda")
 
+TRAINED = "what trains: "
+
 GATHERED_LAYERS = 2
 """Under `full` sharding one layer computes while the next is being gathered."""
 
@@ -36,7 +39,9 @@ class TrainingOptions:
     micro_tokens: tokens of the packed row. A sample is its images and `turns` of question and answer; the answers are
     the supervised tokens. dropout: of LoRA; above 0 every adapter keeps its own dropped copy of the input and the mask.
     loss_chunk: supervised tokens whose logits exist at one time. offload: with `full` sharding on a GPU, what is stored
-    stays in host memory and only what computes is on the device.
+    stays in host memory and only what computes is on the device. packing: off for one padded sample a row.
+    claimed, adapted: numbers that the rules of a recipe claim besides adapters, and those of adapters for each rank;
+    None: all that the stage trains. split: with `replicate`, the GPUs that share what trains, as the trainer does.
     """
 
     stage: Stage = "finetune"
@@ -53,10 +58,14 @@ class TrainingOptions:
     device: Device = ONE_GPU
     loss_chunk: int = 2048
     offload: bool = False
+    packing: bool = True
+    claimed: int | None = None
+    adapted: int | None = None
+    split: int = 1
 
     @property
     def rank(self) -> int:
-        """LoRA rank of the stage; `pretrain` has none."""
+        """LoRA rank of the stage; only `finetune` has one."""
         return self.lora_rank if self.stage == "finetune" else 0
 
 
@@ -66,7 +75,7 @@ def plan_training(shape: ModelShape, options: TrainingOptions) -> Plan:
     Raises E159 for an unknown stage or dtype, E156 when a sample exceeds the context, E158 when it exceeds the
     micro-batch.
     """
-    check_choice("stage", options.stage, ("pretrain", "finetune"))
+    check_choice("stage", options.stage, ("pretrain", "finetune", "full"))
     check_choice("dtype", options.dtype, tuple(ELEMENT_BYTES))
     check_counts(
         {
@@ -77,6 +86,7 @@ def plan_training(shape: ModelShape, options: TrainingOptions) -> Plan:
             "--lora-rank": options.lora_rank,
             "--loss-chunk": options.loss_chunk,
             "--gpus": options.device.gpus,
+            "split": options.split,
         }
     )
     if not 0 <= options.dropout < 1:
@@ -86,7 +96,7 @@ def plan_training(shape: ModelShape, options: TrainingOptions) -> Plan:
     row = packed_row(shape, options)
     device = options.device
     kernels = Kernels(ELEMENT_BYTES[options.dtype], device.kind == "cpu", device.threads)
-    trainable = shape.projector_parameters + shape.decoder.lora_parameters(options.rank)
+    trainable = trained_besides_adapters(shape, options) + _adapters(shape, options)
     facts = {
         "views": list(row.sample_views),
         "image_tokens_per_view": shape.vision.patches,
@@ -119,14 +129,38 @@ def packed_row(shape: ModelShape, options: TrainingOptions) -> PackedRow:
         sample_views=tuple(views),
         supervised=samples * options.turns * options.new_tokens,
         samples=samples,
+        packed=options.packing,
     )
+
+
+def trained_besides_adapters(shape: ModelShape, options: TrainingOptions) -> int:
+    """Numbers of projector and decoder that train."""
+    if options.claimed is not None:
+        return options.claimed
+    return shape.projector_parameters + (shape.decoder.parameters if options.stage == "full" else 0)
+
+
+def _adapters(shape: ModelShape, options: TrainingOptions) -> int:
+    each = shape.decoder.lora_parameters(1) if options.adapted is None else options.adapted
+    return options.rank * each
+
+
+def _frozen_items(shape: ModelShape, options: TrainingOptions) -> list[Item]:
+    """What no rule claims, in the compute dtype."""
+    items = weight_items(shape, shape.decoder, options.dtype)
+    whole, name = shape.projector_parameters, "projector"
+    if options.stage == "full":
+        items = [item for item in items if item.name == "vision tower"]
+        whole, name = whole + shape.decoder.parameters, "decoder and projector, frozen part"
+    rest, element = whole - trained_besides_adapters(shape, options), ELEMENT_BYTES[options.dtype]
+    left = [Item(name, f"{rest:,} parameters x {element} bytes", rest * element)] if rest else []
+    return [*(item for item in items if item.name != "projector"), *left]
 
 
 def _stored_items(shape: ModelShape, options: TrainingOptions, trainable: int) -> list[Item]:
     """All that is kept from step to step, whole: frozen weights, and what trains with its gradient and averages."""
-    frozen = [item for item in weight_items(shape, shape.decoder, options.dtype) if item.name != "projector"]
     return [
-        *frozen,
+        *_frozen_items(shape, options),
         _trained("float32 weights", trainable, MASTER_BYTES),
         _trained("gradients", trainable, MASTER_BYTES),
         _trained("AdamW's two averages", trainable, 2 * MASTER_BYTES),
@@ -134,7 +168,7 @@ def _stored_items(shape: ModelShape, options: TrainingOptions, trainable: int) -
 
 
 def _trained(name: str, count: int, size: int) -> Item:
-    return Item(f"what trains: {name}", f"{count:,} parameters x {size} bytes", count * size)
+    return Item(f"{TRAINED}{name}", f"{count:,} parameters x {size} bytes", count * size)
 
 
 def _device_items(shape: ModelShape, options: TrainingOptions, trainable: int) -> list[Item]:
@@ -143,7 +177,7 @@ def _device_items(shape: ModelShape, options: TrainingOptions, trainable: int) -
     stored = _stored_items(shape, options, trainable)
     if device.shard == "replicate":
         low = [] if element == MASTER_BYTES else [_trained(f"{options.dtype} copy", trainable, element)]
-        return [*stored, *low]
+        return [*_shared(stored, options, trainable), *low]
     # The layers pass through one after the other; embeddings, head and projector are gathered once a step.
     decoder = shape.decoder
     layer = decoder.body_parameters // decoder.layers + decoder.lora_parameters(options.rank) // decoder.layers
@@ -156,10 +190,44 @@ def _device_items(shape: ModelShape, options: TrainingOptions, trainable: int) -
         ),
         Item("gathered embeddings, head, projector", f"{whole:,} parameters x {element} bytes", whole * element),
     ]
+    if options.stage == "full":
+        gathered += _whole_gradients(layer, whole, element)
     if options.offload:
         return gathered
     over = f" / {device.gpus} GPUs" if device.gpus > 1 else ""
     return [*(Item(item.name, item.formula + over, -(-item.bytes // device.gpus)) for item in stored), *gathered]
+
+
+def _shared(stored: list[Item], options: TrainingOptions, trainable: int) -> list[Item]:
+    """Frozen weights whole, what trains divided; its gradients also whole until the step's last micro-batch."""
+    parts = options.split
+    if parts == 1:
+        return stored
+    shared = [
+        Item(item.name, f"{item.formula} / {parts} GPUs", -(-item.bytes // parts))
+        if item.name.startswith(TRAINED)
+        else item
+        for item in stored
+    ]
+    return [*shared, _trained("gradients, summed here before they are shared", trainable, MASTER_BYTES)]
+
+
+def _whole_gradients(layer: int, rest: int, element: int) -> list[Item]:
+    """Under `full` sharding: a layer's gradients as they are made, and in float32 as they are sent; the gradients of
+    embeddings, head and projector wait for the end of the backward pass."""
+    sent = 0 if element == MASTER_BYTES else MASTER_BYTES
+    return [
+        Item(
+            "gradients of a layer, not yet divided",
+            f"{layer:,} parameters x {element + sent} bytes",
+            layer * (element + sent),
+        ),
+        Item(
+            "gradients of embeddings, head, projector, not yet divided",
+            f"{rest:,} parameters x {element} bytes",
+            rest * element,
+        ),
+    ]
 
 
 def _said(options: TrainingOptions) -> dict[str, Any]:

@@ -218,6 +218,39 @@ def shape_from_config(config: Any, *, name: str) -> ModelShape:
     )
 
 
+def config_from_shape(shape: ModelShape) -> Any:
+    """The `XverseVConfig` of a shape without biases, as the published ones are: names and sizes, for a network on the
+    meta device."""
+    from transformers import CLIPVisionConfig, LlamaConfig
+
+    from xverse_v.model.configuration import XverseVConfig
+
+    vision, decoder = shape.vision, shape.decoder
+    return XverseVConfig(
+        CLIPVisionConfig(
+            hidden_size=vision.width,
+            intermediate_size=vision.feed_forward,
+            num_hidden_layers=vision.layers,
+            num_attention_heads=vision.heads,
+            image_size=vision.image_size,
+            patch_size=vision.patch_size,
+            num_channels=vision.channels,
+            hidden_act="quick_gelu" if vision.quick_gelu else "gelu",
+        ),
+        LlamaConfig(
+            hidden_size=decoder.width,
+            intermediate_size=decoder.feed_forward,
+            num_hidden_layers=decoder.layers,
+            num_attention_heads=decoder.heads,
+            num_key_value_heads=decoder.kv_heads,
+            head_dim=decoder.head_width,
+            vocab_size=decoder.vocabulary,
+            max_position_embeddings=decoder.context,
+        ),
+        tie_word_embeddings=decoder.tied,
+    )
+
+
 def shape_from_folder(folder: Path, *, name: str | None = None) -> ModelShape:
     """Read a converted folder's `config.json` and nothing else.
 

@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m tests.training.data.measure_packing [samples] [rounds] [micro_batch] [width]
 
-Forward and backward through a decoder of 4 layers (192 wide unless told, as the built-in model), text alone, the same samples
-in both forms; counted are the samples' own tokens, never padding. Lengths are log-normal, as in instruction data: most
-answers short, a few long. Prints one JSON line; the rounds of the two forms alternate and medians are given.
+Forward and backward through a decoder of 4 layers (192 wide unless told, as the built-in model's), text alone, the
+same samples in both forms; counted are the samples' own tokens, never padding. Lengths are log-normal, as in
+instruction data: most answers short, a few long. Prints one JSON line; the rounds of the two forms alternate and
+medians are given.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main(count: int = 96, rounds: int = 3, rows: int = 16, width: int = 192) -> 
     tokens = sum(len(sample) for sample in samples)
     forms = {"packed": packed(samples, LONGEST), "padded": padded(samples, rows, pad_id=1)}
     times: dict[str, list[float]] = {name: [] for name in forms}
-    for name, batches in forms.items():
+    for batches in forms.values():
         seconds(model, batches[:1])  # warm up
     for _ in range(rounds):
         for name, batches in forms.items():

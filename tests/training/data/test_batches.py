@@ -137,7 +137,9 @@ def test_packed_and_padded_rows_equal_separate_forwards(attention, folder, proce
             for row in range(len(logits)):
                 for segment in range(int(batch.segment_ids[row].max()) + 1):
                     got = logits[row][batch.segment_ids[row] == segment]
-                    torch.testing.assert_close(got, expected[next(names)], rtol=0, atol=1e-5 * 10)
+                    wanted = expected[next(names)]
+                    largest = float(wanted[:, : model.config.image_token_id].abs().max())  # about 16
+                    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5 * largest)
         total = sum(losses(model, batch) for batch in alone)
         count = sum(batch.supervised for batch in alone)
         for batches in (packed, padded):

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -227,6 +229,14 @@ def test_a_seeded_defect_is_found_with_its_code_and_line(name, folder, processor
 def test_enough_different_defects_are_seeded():
     assert len(DEFECTS) >= 70
     assert len({code for code, _ in DEFECTS.values()}) >= 55
+
+
+def test_every_code_in_the_sources_has_texts_and_every_text_is_used():
+    import xverse_v.training.data as package
+
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(package.__file__).parent.glob("*.py"))
+    assert set(re.findall(r'"(D\d{3})"', sources)) == set(finding_texts())
+    assert len({texts["name"] for texts in finding_texts().values()}) == len(finding_texts())
 
 
 def test_clean_files_raise_no_alarm(folder, processor, tmp_path):
@@ -477,19 +487,22 @@ def test_a_fix_that_fails_leaves_nothing(folder, processor, tmp_path, monkeypatc
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
+import psutil
 from xverse_v.training.data.check import CheckSettings, check
 from xverse_v.training.data.config import SourceConfig
 from xverse_v.training.data.sources import open_source
 small, large = Path(sys.argv[1]), Path(sys.argv[2])
+held = lambda rows=0: sizes.append(psutil.Process().memory_info().rss)
 check([small], CheckSettings())
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-report = check([large], CheckSettings())
+sizes = []
+held()
+report = check([large], CheckSettings(), progress=held)
 source = open_source(SourceConfig(path=large), large.parent / "cache")
+held()
 sample = source.sample(len(source) - 1)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(report.rows, report.count("error"), len(source), sample.id, after - before)
+print(report.rows, report.count("error"), len(source), sample.id, (max(sizes) - sizes[0]) // 1000)
 """
 
 

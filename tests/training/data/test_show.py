@@ -88,3 +88,15 @@ def test_the_verb_check_against_a_benchmark(path, tmp_path):
     assert report["counts"]["leaked_sample"] == 1
     with pytest.raises(XverseError):
         run("check", path, "--against", tmp_path / "none.tsv")
+
+
+def test_the_verb_encode_says_the_space_and_makes_a_store(path, tiny_folder, tmp_path):
+    result = run(
+        "encode", path, "--model", tiny_folder, "--out", tmp_path / "store", "--max-tiles", 1, "--dtype", "float32"
+    )
+    assert result.exit_code == 0
+    assert "3 images, about 3 views: 196.6 kB (exactly counted)" in result.stderr
+    assert "3 images, 3 views, 0 bad images" in result.stdout
+    header = json.loads(run("encode", path, "--model", tiny_folder, "--out", tmp_path / "store", "--max-tiles", 1,
+                            "--dtype", "float32", "--json").stdout)  # fmt: skip
+    assert (header["complete"], header["images"]) == (True, 3)
