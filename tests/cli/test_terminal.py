@@ -49,8 +49,8 @@ class Terminal:
         assert self.seen.count(text) >= times, self.seen
 
     def press_until(self, key, text):
-        """Press a key until `text` is seen. A Ctrl-C in the instant before the prompt listens goes unnoticed by Python's
-        own `input` until the next key; nobody's hands are that fast, but a test's are."""
+        """Press a key until `text` is seen. Python's `input` does not notice a Ctrl-C in the instant before it listens
+        until the next key; nobody's hands are that fast, but a test's are."""
         end = time.monotonic() + PATIENCE
         while text not in self.seen:
             assert time.monotonic() < end, f"pressed for {text!r}, saw {self.seen!r}"

@@ -523,6 +523,7 @@ def memory_of(tmp_path, rows):
         text=True,
         check=True,
     )
+    print("MEM", run.stdout)
     return run.stdout.split(), (tmp_path / "large.json").stat().st_size
 
 
