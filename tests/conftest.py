@@ -20,6 +20,9 @@ from transformers import PreTrainedTokenizerFast
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, XverseVImageProcessor, XverseVProcessor
 from xverse_v.model.prompt import chat_template, native_tokenizer, special_strings
 
+# The models here are tiny: two threads cost more than they bring, and on a busy machine they wait for each other.
+torch.set_num_threads(1)
+
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny"
 TOKENIZERS = {"nobos": "XVERSE-tiny-Chat", "bos": "XVERSE-tiny-Chat-bos-tokenizer"}

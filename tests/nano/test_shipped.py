@@ -45,7 +45,9 @@ def test_the_folder_is_small_complete_and_has_the_recipes_tokenizer(shipped):
         "README.md",
     } <= names
     assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) < 20_000_000
-    assert processor.tokenizer.backend_tokenizer.to_str() == tokenizer().to_str()
+    assert json.loads((WEIGHTS / "tokenizer.json").read_text(encoding="utf-8")) == json.loads(tokenizer().to_str())
+    prompt = "Human: <|image|>\nWhat is it?\nAssistant: 红色<|endoftext|>Human: 有几个？\nAssistant: "
+    assert processor.tokenizer(prompt)["input_ids"] == tokenizer().encode(prompt).ids
     assert model.config.image_token_id == processor.image_token_id == image_id()
     assert processor.image_processor.orientation == "upright" and processor.patches_per_view == 64
 

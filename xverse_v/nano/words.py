@@ -23,14 +23,21 @@ from xverse_v.nano.labels import ANCHOR_PATCHES, ANCHORS, PATCHES, SIDE
 from xverse_v.nano.optimiser import Orthogonal, split_parameters
 from xverse_v.nano.questions import KINDS, QA, make_question, make_questions
 from xverse_v.nano.schedule import learning_rate
-from xverse_v.nano.sequences import Row, collate, history_ids, image_id, join_rows, opening_ids
+from xverse_v.nano.sequences import Batch, Row, collate, history_ids, image_id, join_rows, opening_ids
 from xverse_v.nano.world import COLOURS, SHAPES, Scene, make_scene, split_seed
 
 log = logging.getLogger(__name__)
 ROWS_A_STEP = 12
 QUESTIONS_A_SCENE = 6
 # What is asked in training: more of what is learnt late than in the measured mix.
-PRACTICE = KINDS | {"colour_of": 8, "shape_of": 6, "count_colour": 18, "count_shape": 20, "count_both": 7, "describe": 8}
+PRACTICE = KINDS | {
+    "colour_of": 8,
+    "shape_of": 6,
+    "count_colour": 18,
+    "count_shape": 20,
+    "count_both": 7,
+    "describe": 8,
+}
 SYSTEMS = (
     "You are a helpful assistant.",
     "Answer the question about the image.",
@@ -196,6 +203,16 @@ def word_scores(model: WordDecoder, start: int, count: int, keep: float) -> dict
     return {name: sum(values) / len(values) for name, values in sorted(tally.items())}
 
 
+def _practice(model: WordDecoder, crew: Crew, step: int, keep: float) -> tuple[Batch, torch.Tensor]:
+    """The rows of one step and their embeddings, with a little noise in the image tokens."""
+    rows, images, _ = word_rows("words", crew.start(step, ROWS_A_STEP), ROWS_A_STEP, keep, QUESTIONS_A_SCENE)
+    rows, images = pair_rows(rows, images)
+    batch = collate(rows)
+    shape = (sum(len(image.patches) for image in images), model.concepts.shape[1])
+    noise = 0.015 * torch.randn(shape, generator=torch.Generator().manual_seed(crew.start(step, 1)))
+    return batch, word_embeddings(model, batch.ids, images, noise)
+
+
 def train_words(
     folder: Path,
     steps: int,
@@ -221,27 +238,15 @@ def train_words(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, warmup=warmup, decay=decay, peak=peak)
         keep = 0.03 + 0.4 * min(1.0, step / ramp)
-        rows, images, _ = word_rows("words", crew.start(step, ROWS_A_STEP), ROWS_A_STEP, keep, QUESTIONS_A_SCENE)
-        rows, images = pair_rows(rows, images)
-        batch = collate(rows)
-        shape = (sum(len(image.patches) for image in images), model.concepts.shape[1])
-        noise = 0.015 * torch.randn(shape, generator=torch.Generator().manual_seed(crew.start(step, 1)))
-        loss, hits = answer_loss(
-            model.decoder.model, model.decoder.lm_head, batch, word_embeddings(model, batch.ids, images, noise)
-        )
+        batch, embeds = _practice(model, crew, step, keep)
+        loss, hits = answer_loss(model.decoder.model, model.decoder.lm_head, batch, embeds)
         optimiser.zero_grad()
         loss.backward()
         crew.average(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if step % 50 == 0 and crew.leads:
-            log.info(
-                "words step %d loss %.4f tokens %d hits %.3f",
-                step,
-                loss.item(),
-                batch.ids.shape[1],
-                hits.float().mean(),
-            )
+            log.info("words step %d loss %.4f hits %.3f", step, loss.item(), hits.float().mean())
         if crew.leads and ((step + 1) % every == 0 or step + 1 == steps):
             scores = word_scores(model, 0, scored, keep)
             log.info("words step %d %s", step + 1, {name: round(value, 3) for name, value in scores.items()})

@@ -160,6 +160,18 @@ def _table_moments(
     piece, kept = min(row.supervised, options.loss_chunk), _head_input(shape, row, element)
     logits = product("gradient of logits", element, (piece, "supervised tokens"), (decoder.vocabulary, "ids"))
     head = [kept, logits, _made_gradient("the head", decoder.head_parameters, options, element)]
+    if piece < row.supervised:
+        # autograd adds up the pieces' gradients before it hands them over: the sum waits while the next piece runs,
+        # then sum, new gradient and new sum exist at once. Under `full` sharding one of them is resident.
+        own = 1 if options.device.shard == "full" else 0
+
+        def sums(count: int) -> Item:
+            numbers = (decoder.head_parameters, "parameters")
+            return product("gradients of the head, of several pieces", element, (count - own, ""), numbers)
+
+        made = [kept, _made_gradient("the head", decoder.head_parameters, options, element)]
+        moments = [[*_loss_items(shape, options, row, element), sums(1)], [kept, sums(3)], made]
+        head = list(worst_of("head", moments).items)
     # The two tables are sent last of all, in float32.
     sent = 4 if options.device.shard == "full" and element < 4 else 0
     whole = decoder.embedding_parameters + shape.projector_parameters
