@@ -44,8 +44,9 @@ def train(
             show(resolved.as_yaml().rstrip())
             show("\n".join(words))
         return
-    logging.basicConfig(level=logging.INFO, handlers=[_Notes()], format="%(message)s")
-    logging.getLogger("torch").setLevel(logging.WARNING)
+    logger = logging.getLogger("xverse_v")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_Notes()]
     from xverse_v.training.train import main
 
     loss = main(resolved, resume=resume)

@@ -48,7 +48,7 @@ def _scores(scores: Mapping[str, Any]) -> list[str]:
     lines = [
         "\n## Measured\n",
         "Whole answer equal to the truth, greedy decoding, float32, images and questions of seeds that no step saw;",
-        "95 % Wilson intervals. Made by `python -m xverse_v.nano.evaluate`.\n",
+        "95 % Wilson intervals. Made by `python -m xverse_v.nano.evaluate FOLDER --start 1000`.\n",
         "| group | right | of | share | 95 % interval |",
         "|---|---|---|---|---|",
     ]

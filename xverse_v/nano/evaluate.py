@@ -3,7 +3,7 @@
 What crosses: a model folder -> a table of groups with counts, shares and 95 % Wilson intervals. A question
 counts as right only if the whole answer equals the truth. This file knows nothing of how the model was trained.
 
-    python -m xverse_v.nano.evaluate FOLDER [--scenes 100] [--out scores.json]
+    python -m xverse_v.nano.evaluate FOLDER [--scenes 100] [--start 0] [--out scores.json]
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def _image_tokens(
     return seen.pooler_output.flatten(0, 1)
 
 
-def scene_items(scenes: int, questions: int = 6) -> Iterator[Item]:
-    """The test split: first questions in all groups, and one follow-up a scene at one view."""
-    index = 0
+def scene_items(scenes: int, questions: int = 6, start: int = 0) -> Iterator[Item]:
+    """The test split from scene `start`: first questions in all groups, and one follow-up a scene at one view."""
+    index = start
     for group, (canvases, share) in GROUPS.items():
         for _ in range(max(1, round(scenes * share))):
             scene = make_scene(split_seed("test", index), canvases[index % len(canvases)])
@@ -129,10 +129,10 @@ def wilson(right: int, asked: int) -> tuple[float, float]:
     return (middle - reach) / (1 + z * z / asked), (middle + reach) / (1 + z * z / asked)
 
 
-def evaluate(folder: Path, scenes: int, batch: int = 24) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def evaluate(folder: Path, scenes: int, batch: int = 24, start: int = 0) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Scores by group, and the wrong answers."""
     model, processor = load_model(folder), XverseVProcessor.from_pretrained(folder)
-    items = [*scene_items(scenes), *talk_items()]
+    items = [*scene_items(scenes, start=start), *talk_items()]
     items.sort(key=lambda item: (item.image.size if item.image else (0, 0), "describe" in item.groups))
     tally: dict[str, list[bool]] = {}
     wrong: list[dict[str, str]] = []
@@ -168,10 +168,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Score a built-in model on unseen seeds.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scenes", type=int, default=100, help="scenes at one view; the other groups follow")
+    parser.add_argument("--start", type=int, default=0, help="first scene of the test split")
     parser.add_argument("--out", type=Path, help="write scores and wrong answers as JSON")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    scores, wrong = evaluate(given.folder, given.scenes)
+    scores, wrong = evaluate(given.folder, given.scenes, start=given.start)
     log.info("%s", report(scores))
     for one in wrong[:40]:
         log.info("wrong: %s", one)
