@@ -35,10 +35,10 @@ STAGES = ("tower", "words", "joint", "assemble")
 class Recipe:
     """Steps of every stage and the seeds of its starting weights."""
 
-    tower_steps: int = 4900
-    words_steps: int = 2700
+    tower_steps: int = 5700
+    words_steps: int = 3000
     projector_steps: int = 300
-    joint_steps: int = 1500
+    joint_steps: int = 2500
     tower_seed: int = 1
     words_seed: int = 2
     projector_seed: int = 3
@@ -75,9 +75,7 @@ def build(out: Path, work: Path, recipe: Recipe, only: str | None, scenes: int) 
         train_projector(
             work / "projector", work / "tower", work / "words", recipe.projector_steps, seed=recipe.projector_seed
         )
-        train_joint(
-            work / "joint", work / "projector", recipe.joint_steps, decay=recipe.joint_steps * 2 // 3, frozen=False
-        )
+        train_joint(work / "joint", work / "projector", recipe.joint_steps, decay=recipe.joint_steps * 2 // 3)
     if only in (None, "assemble"):
         finish(work, out, recipe, scenes)
     log.info("CPU-minutes of this process: %.1f", (time.process_time() - started) / 60)
