@@ -2,8 +2,8 @@
 
 What crosses: the checkpoints of `tower` and `words` -> `train_projector` -> `train_joint`, each a checkpoint of
 the whole product model (`XverseVForConditionalGeneration`). In step three tower and decoder are frozen and the
-projector learns to write the concepts that the decoder was taught with. In step four
-projector and decoder learn from the answers alone. This file refuses to know how scenes are drawn and questions are worded.
+projector learns to write the concepts that the decoder was taught with. In step four projector and decoder learn
+from the answers alone. This file refuses to know how scenes are drawn and questions are worded.
 """
 
 from __future__ import annotations
