@@ -1,9 +1,9 @@
 """The example images that the repository ships, and what may be asked about them.
 
-What crosses: a folder -> `images/*.png` and `questions.jsonl` (image, question, answer, language, kind). The scenes
-come from a split of their own, so no training step has seen them. The answers are the truth of the scenes, not the
-model's. The scenes were picked by their look, and two were exchanged for others because the shipped model erred on
-them: the examples show what it can do and measure nothing; `evaluate` measures.
+What crosses: a folder -> `images/*.png` and `questions.jsonl` (id, image, question, answer, language, kind), which
+`xverse-v batch` reads too. The scenes come from a split of their own, so no training step has seen them. The answers
+are the truth of the scenes, not the model's. The scenes were picked by their look, and two were exchanged for others
+because the shipped model erred on them: the examples show what it can do and measure nothing; `evaluate` measures.
 
     python -m xverse_v.nano.examples examples
 """
@@ -67,8 +67,9 @@ def write_examples(folder: Path) -> int:
         scene = example.scene()
         path = folder / "images" / f"{example.name}.png"
         draw(scene).save(path, optimize=True)
-        for qa in questions_of(scene, example.index):
-            row = {"image": f"images/{path.name}", "question": qa.question, "answer": qa.answer}
+        for number, qa in enumerate(questions_of(scene, example.index), start=1):
+            row = {"id": f"{example.name}-{number}", "image": f"images/{path.name}"}
+            row |= {"question": qa.question, "answer": qa.answer}
             lines.append(json.dumps({**row, "language": qa.language, "kind": qa.kind}, ensure_ascii=False))
     (folder / "questions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(lines)
