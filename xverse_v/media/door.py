@@ -125,7 +125,10 @@ def _checked_path(source: str | Path, root: Path | None) -> Path:
         if root and not path.is_relative_to(root.resolve()):
             raise error("E505", name=_shown(source), root=_shown(root))
         # Looked at before it is opened, because opening a device can already do something.
-        _refuse_unless_regular(path.lstat(), _shown(source))
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):  # still a link once resolved: a loop, which Python 3.13 no longer raises
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        _refuse_unless_regular(status, _shown(source))
     except (OSError, RuntimeError) as reason:  # RuntimeError: a loop of links, before Python 3.13
         raise _path_error(_shown(source), reason) from reason
     return path
