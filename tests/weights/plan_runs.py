@@ -82,7 +82,11 @@ def stored_bytes(model: nn.Module) -> int:
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """Most bytes torch's CPU allocator had given out at once during `work`, on top of what it had before."""
+    """Most bytes torch's CPU allocator had given out at once during `work`, on top of what it had before.
+
+    Only what was given out during `work` is taken off again when it is freed: for older memory the profiler may
+    report the size of an earlier block at the same address.
+    """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()
     events, waiting = [], list(recorded.profiler.kineto_results.experimental_event_tree())
@@ -90,11 +94,14 @@ def peak_bytes(work: Callable[[], object]) -> int:
         event = waiting.pop()
         waiting.extend(event.children)
         if event.tag == _EventType.Allocation:
-            events.append((event.start_time_ns, event.extra_fields.alloc_size))
-    now = most = 0
-    for _, size in sorted(events, key=lambda pair: pair[0]):
-        now += size
-        most = max(most, now)
+            events.append((event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size))
+    most, given_out = 0, dict[int, int]()
+    for _, address, size in sorted(events, key=lambda event: event[0]):
+        if size > 0:
+            given_out[address] = size
+        else:
+            given_out.pop(address, None)
+        most = max(most, sum(given_out.values()))
     assert most > 0
     return most
 
