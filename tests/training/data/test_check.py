@@ -325,7 +325,9 @@ def test_tar_defects(tmp_path, processor):
 
 
 def test_parquet_rows_are_checked(tmp_path, processor):
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     picture = image_bytes(made_image("wave", 40, 30, 1))
     rows = [
         {"image": {"bytes": data}, "text": text} for data, text in ((picture, "a"), (picture[:200], "b"), (picture, ""))
