@@ -201,7 +201,7 @@ def test_one_cancelled_row_leaves_the_others_alone():
 def test_too_long_a_context_is_refused_with_numbers_before_any_compute(monkeypatch):
     assistant = small_assistant()
     prompt = assistant.ask(noise(84, 84, 0), "What is it?", max_new_tokens=1).receipt.prompt_tokens
-    monkeypatch.setattr("xverse_v.inference.engine.prefill", None)
+    monkeypatch.setattr("xverse_v.inference.prefilling.prefill", None)
     with pytest.raises(XverseError) as caught:
         assistant.ask(noise(84, 84, 0), "What is it?", max_new_tokens=1025 - prompt)
     facts = caught.value.facts
@@ -234,9 +234,9 @@ def out_of_memory(*args, **kwargs):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.95 GiB")
 
 
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_running_out_of_memory_has_a_code_and_numbers(monkeypatch, phase):
-    monkeypatch.setattr(f"xverse_v.inference.engine.{phase}", out_of_memory)
+@pytest.mark.parametrize(("module", "phase"), [("prefilling", "prefill"), ("engine", "decode")])
+def test_running_out_of_memory_has_a_code_and_numbers(monkeypatch, module, phase):
+    monkeypatch.setattr(f"xverse_v.inference.{module}.{phase}", out_of_memory)
     with pytest.raises(XverseError) as caught:
         small_assistant().ask(noise(60, 60, 0), "What is it?", max_new_tokens=5)
     assert caught.value.code == "E130"
@@ -245,9 +245,9 @@ def test_running_out_of_memory_has_a_code_and_numbers(monkeypatch, phase):
 
 
 def test_kept_prefixes_give_way_when_memory_runs_out(monkeypatch):
-    from xverse_v.inference import engine
+    from xverse_v.inference import prefilling
 
-    assistant, original, calls = small_assistant(), engine.prefill, []
+    assistant, original, calls = small_assistant(), prefilling.prefill, []
     first = assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=5)
 
     def once(*args):
@@ -256,10 +256,11 @@ def test_kept_prefixes_give_way_when_memory_runs_out(monkeypatch):
             out_of_memory()
         return original(*args)
 
-    monkeypatch.setattr(engine, "prefill", once)
+    monkeypatch.setattr(prefilling, "prefill", once)
     again = assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=5)
     assert again.token_ids == first.token_ids
-    assert again.receipt.cached_tokens == 0
+    assert len(calls) == 2
+    assert assistant.cache_stats()["prefix"].entries == assistant.cache_stats()["features"].entries == 0
 
 
 def test_another_runtime_error_stays_what_it_is_and_is_not_tried_again(monkeypatch):
@@ -270,7 +271,7 @@ def test_another_runtime_error_stays_what_it_is_and_is_not_tried_again(monkeypat
         calls.append(args)
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("xverse_v.inference.engine.prefill", broken)
+    monkeypatch.setattr("xverse_v.inference.prefilling.prefill", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         assistant.ask("What is it?")
     assert len(calls) == 1

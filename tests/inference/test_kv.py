@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache
 
 from tests.inference.small_model import small_model
-from xverse_v.inference.engine import decode, prefill
+from xverse_v.inference.passes import decode, prefill
 from xverse_v.inference.kv import RowCache
 
 LAYERS = 2

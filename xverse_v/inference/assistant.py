@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from xverse_v.errors import XverseError, error
 from xverse_v.media import ImageSource
@@ -41,7 +41,9 @@ class Request:
     profile's.
 
     ``detail``: "low" is the global view alone; "auto" and "high" are up to the processor's own number of tiles, or
-    ``max_tiles``.
+    ``max_tiles``. ``tenant``: on whose behalf; what is cached for one tenant is never used for another. ``schema``: the
+    answer is JSON that is valid against this JSON schema (``{"type": "object"}`` is any object); needs the extra
+    ``serve``.
     """
 
     question: str
@@ -52,6 +54,8 @@ class Request:
     detail: Detail = "auto"
     settings: SamplingSettings | None = None
     reuse: Reuse = "turns"
+    tenant: str = ""
+    schema: Mapping[str, Any] | None = None
 
 
 class AnswerStream(Iterator[Chunk]):
@@ -240,9 +244,23 @@ class Assistant:
         room = self.engine.max_context - len(prompt.token_ids)
         if not fixed_length and _SHORTEST_DEFAULT_ANSWER <= room < settings.max_new_tokens:
             settings = replace(settings, max_new_tokens=room)
+        constraint = None
+        if request.schema is not None:
+            if settings.stop:  # such an answer would end by "stop" and be no JSON
+                raise bad_setting("stop", settings.stop, "none beside a schema", "空，因为同时给出了 schema")
+            constraint = self.engine.constraints.for_schema(request.schema)
         milliseconds = (time.perf_counter() - began) * 1000
         return self.engine.generation(
-            Job(prompt, settings, request.reuse, threading.Event(), milliseconds, self.profile)
+            Job(
+                prompt=prompt,
+                settings=settings,
+                reuse=request.reuse,
+                cancel=threading.Event(),
+                images_ms=milliseconds,
+                profile=self.profile,
+                tenant=request.tenant,
+                constraint=constraint,
+            )
         )
 
 

@@ -124,6 +124,11 @@ class PrefixCache:
                 store.misses += not found
             return found
 
+    def known(self, chain: Sequence[str]) -> int:
+        """How many segments `find` would give now. Counts as no use of them."""
+        with self._store.lock:
+            return next((i for i, key in enumerate(chain) if key not in self._store.entries), len(chain))
+
     def put(self, chain: Sequence[str], segment: Segment) -> bool:
         """Store the last part of ``chain``. False if it does not fit, or the parts before it are gone already."""
         store, before = self._store, chain[:-1]

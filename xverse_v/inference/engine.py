@@ -1,19 +1,16 @@
-"""Prefill and decode over a KV cache, for any number of requests at once.
+"""Any number of requests on one model: who prefills, who decodes, who leaves.
 
-What crosses: `Job`s in, `Chunk`s out. The network runs in two named functions: `prefill`, the pass over (a part of) one
-prompt, and `decode`, one new token for every row of the batch. Rows are prefilled one by one, exactly as they would be
-alone, and then share decode steps; a row that ends leaves at once and the next waiting one takes its place. The engine
-opens no images and writes no prompt.
+What crosses: `Generation`s in, `Chunk`s out. Rows are prefilled one by one, exactly as they would be alone, and then
+share decode steps; a row that ends leaves at once and the next waiting one takes its place. A failure belongs to the
+request that met it. The engine opens no images, writes no prompt, and waits for nobody: its source does.
 
-Shapes: B rows, S tokens of a part, N vocabulary, V views, P patches a view, D decoder width.
+Shapes: B rows, N vocabulary.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Literal, TypeVar
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,70 +20,34 @@ from xverse_v.errors import XverseError, error
 from xverse_v.model import XverseVForConditionalGeneration
 
 from .answer import Chunk, Conditions
-from .cache import FeatureCache, PrefixCache, chain_keys, content_key
-from .generation import Generation, Job, Phase
+from .cache import FeatureCache, PrefixCache, content_key
+from .constraint import JsonConstraints
+from .features import ImageTokens
+from .generation import Generation, Job
 from .kv import RowCache
-from .memory import is_memory_error, memory_error
-from .prompt import Part, PreparedImage
+from .memory import attempt, is_memory_error, memory_error
+from .passes import decode
+from .prefilling import Prefilling, shared_chain
 from .sampling import choose
 
-T = TypeVar("T")
-
-_EXPECTED_ANSWER = 256  # columns reserved ahead for an answer; longer ones let the cache grow
+Outcome = Chunk | Exception
 
 
-@torch.inference_mode()
-def prefill(
-    model: XverseVForConditionalGeneration, cache: RowCache, row: int, token_ids: Tensor, features: Tensor | None = None
-) -> Tensor:
-    """Append one part of a prompt to ``row``: int64[S] and the image tokens float[n, D] that replace its placeholders.
+@dataclass
+class _Rows:
+    """Who sits where: ``active`` in the first rows of ``cache``, ``joining`` in a row behind them."""
 
-    Returns the logits after its last token, float32[N]. Only that position passes the head.
-    """
-    embeds = model.get_input_embeddings()(token_ids)
-    places = token_ids == model.config.image_token_id
-    wanted = 0 if features is None else features.shape[0]
-    if int(places.sum()) != wanted:
-        raise ValueError(f"{int(places.sum())} placeholder tokens in this part, but {wanted} image tokens")
-    if features is not None:
-        embeds[places] = features.to(embeds.dtype)
-    start, new = cache.length(row), token_ids.shape[0]
-    positions = torch.arange(start, start + new, device=token_ids.device)
-    cache.open_row(row)
-    logits: Tensor = model(
-        inputs_embeds=embeds[None],
-        position_ids=positions[None],
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits
-    cache.close(new)
-    return logits[0, -1].float()
-
-
-@torch.inference_mode()
-def decode(model: XverseVForConditionalGeneration, cache: RowCache, tokens: Tensor) -> Tensor:
-    """One token for each of the first B rows: int64[B] -> the logits after it, float32[B, N]."""
-    count = tokens.shape[0]
-    lengths = cache.open_rows(count, tokens.device)
-    mask = None
-    if cache.uneven:
-        columns = torch.arange(cache.longest + 1, device=tokens.device)
-        mask = columns[None, :] <= lengths[:, None]
-    logits: Tensor = model(
-        input_ids=tokens[:, None],
-        attention_mask=mask,
-        position_ids=lengths[:, None],
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits
-    cache.close(1)
-    return logits[:, -1].float()
+    cache: RowCache
+    active: list[Generation]
+    joining: Prefilling | None = None
 
 
 class Engine:
-    """Runs jobs on one model. Not for several threads at once: one engine has one model and one row of seats."""
+    """Runs jobs on one model. Not for several threads at once: one engine has one model and one row of seats.
+
+    ``pass_tokens``: most prompt tokens between two decode steps, so that a long prompt does not hold up the answers
+    beside it for long; None prefills a part of a prompt whole, and fills every free row first.
+    """
 
     def __init__(
         self,
@@ -95,15 +56,19 @@ class Engine:
         conditions: Conditions,
         prefix_cache: PrefixCache,
         feature_cache: FeatureCache,
+        pass_tokens: int | None = None,
     ) -> None:
         self.model = model.eval()  # dropout never runs here, whatever the model was used for before
         self.tokenizer = tokenizer
         self.conditions = conditions
         self.prefix_cache = prefix_cache
         self.feature_cache = feature_cache
+        self.pass_tokens = pass_tokens
         self.stop_ids = _stop_ids(model, tokenizer)
         facts = {name: getattr(conditions, name) for name in ("weights_id", "dtype", "device", "attention")}
         self._salt = content_key("model", facts)
+        self._images = ImageTokens(self.model, feature_cache, self._salt)
+        self.constraints = JsonConstraints(tokenizer, model.config.text_config.vocab_size, lambda: self.stop_ids)
 
     @property
     def max_context(self) -> int:
@@ -133,161 +98,184 @@ class Engine:
             )
         return Generation(job, self.tokenizer, self.conditions, self.stop_ids)
 
+    def look_ahead(self, generation: Generation) -> None:
+        """Do what can be done for a waiting request in another thread: cut its images' views, see `ImageTokens.ahead`.
+
+        Images whose prefill is kept already are left alone.
+        """
+        known = self.prefix_cache.known(self._chain(generation.job))
+        for part in generation.job.prompt.parts[known:]:
+            self._images.ahead(part.images, generation)
+
     def run(self, generations: Iterable[Generation], batch_size: int = 1) -> Generator[tuple[Generation, Chunk]]:
         """Answer all, at most ``batch_size`` at once, yielding every chunk with the generation it belongs to.
 
-        Closing the iterator ends the work; so does a job's ``cancel``, for that job, within one token.
+        Closing the iterator ends the work; so does a job's ``cancel``, for that job, within one token. The first
+        failure is raised and ends all.
         """
-        waiting = iter(generations)
-        cache = RowCache(self.model.config.text_config.num_hidden_layers, batch_size)
-        active: list[Generation] = []
+        for generation, outcome in self.serve(generations, batch_size):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield generation, outcome
+
+    def serve(
+        self, waiting: Iterable[Generation | None], batch_size: int
+    ) -> Generator[tuple[Generation, Chunk | Exception]]:
+        """As `run`, for requests that come while others are answered, and with failures as outcomes of their own.
+
+        ``waiting`` is asked for the next one whenever a row is free. It gives None if nothing is waiting now, and ends
+        when nothing will come any more; while no row is in use it should wait instead, because nothing else is to be
+        done. What it raises ends all.
+
+        A request ends with a chunk that has a finish reason, or with an exception: E130 if its prompt did not fit in
+        memory, or it was the longest row when a decode step did not; E131; E143; or whatever else its prefill raised. A
+        decode step that fails otherwise fails every row in it. The others, and those that come, go on.
+        """
+        source = iter(waiting)
+        rows, more = self._empty_rows(batch_size), True
         while True:
-            while len(active) < batch_size and (generation := next(waiting, None)) is not None:
-                generation.batch_size = batch_size
-                chunk = self._start(cache, len(active), generation)
-                if chunk.finish_reason is None:
-                    active.append(generation)
-                else:
-                    cache.empty(len(active))
-                yield generation, chunk
-            if not active:
-                return
-            # Rows that were cancelled end without a token; the others go on in the next round.
-            ended = [(generation, generation.cancel()) for generation in active if generation.cancelled()]
-            chunks = ended or list(zip(active, self._step(cache, active), strict=True))
-            for row in reversed(range(len(active))):
-                if active[row].finish_reason is not None:
-                    cache.move(len(active) - 1, row)
-                    active[row] = active[-1]
-                    active.pop()
-            yield from chunks
+            left = float("inf") if self.pass_tokens is None else self.pass_tokens
+            while left > 0 and len(rows.active) < batch_size and (more or rows.joining):
+                if rows.joining is None:
+                    try:
+                        generation = next(source)
+                    except StopIteration:
+                        more = False
+                        break
+                    if generation is None:
+                        break
+                    rows.joining = self._join(rows, generation, batch_size)
+                joining = rows.joining
+                cost, outcome = self._advance(rows, joining)
+                left -= cost
+                if outcome is not None:
+                    yield joining.generation, outcome
+            if rows.active:
+                yield from self._round(rows)
+            elif not rows.joining:
+                if not more:
+                    return
+                rows = self._empty_rows(batch_size)  # nobody is left: the buffer goes
 
-    def _step(self, cache: RowCache, active: list[Generation]) -> list[Chunk]:
+    def _empty_rows(self, batch_size: int) -> _Rows:
+        return _Rows(RowCache(self.model.config.text_config.num_hidden_layers, batch_size), [])
+
+    def _join(self, rows: _Rows, generation: Generation, batch_size: int) -> Prefilling:
+        generation.batch_size = batch_size
+        return Prefilling(
+            self.model,
+            rows.cache,
+            len(rows.active),
+            generation,
+            self.prefix_cache,
+            self._chain(generation.job),
+            self._images,
+            self.pass_tokens,
+        )
+
+    def _advance(self, rows: _Rows, joining: Prefilling) -> tuple[int, Outcome | None]:
+        """One piece of a prompt: the tokens it cost, and its outcome once there is one, be it the first token."""
+        generation, cost = joining.generation, 0
+        try:
+            if generation.cancelled():
+                outcome: Outcome = generation.cancel()
+            else:
+                cost = attempt(joining.step, self._make_room, self.model.device)
+                if joining.logits is None or not joining.done:
+                    return cost, None
+                outcome = self._accept([generation], joining.logits[None])[0]
+        except Exception as reason:  # whatever it is, it is this request's; the others go on
+            outcome = self._named(reason, [generation], "prefill")
+        rows.joining = None
+        if isinstance(outcome, Exception) or outcome.finish_reason is not None:
+            rows.cache.empty(joining.row)
+        else:
+            if joining.row != len(rows.active):  # rows have left meanwhile
+                rows.cache.move(joining.row, len(rows.active))
+            rows.active.append(generation)
+        return cost, outcome
+
+    def _round(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
+        """Rows that were cancelled leave without a token; else one decode step of every row."""
+        outcomes: list[tuple[Generation, Outcome]]
+        outcomes = [(generation, generation.cancel()) for generation in rows.active if generation.cancelled()]
+        outcomes = outcomes or self._step(rows)
+        leaving = {id(g) for g, outcome in outcomes if isinstance(outcome, Exception) or outcome.finish_reason}
+        for row in reversed(range(len(rows.active))):
+            if id(rows.active[row]) in leaving:
+                rows.cache.move(len(rows.active) - 1, row)
+                rows.active[row] = rows.active[-1]
+                rows.active.pop()
+        return outcomes
+
+    def _step(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
         """One decode step of every active row."""
+        active, cache = rows.active, rows.cache
         tokens = torch.tensor([generation.token_ids[-1] for generation in active], device=self.model.device)
-        logits = self._attempt(lambda: decode(self.model, cache, tokens), active, "decode")
-        return self._accept(active, logits)
-
-    def _start(self, cache: RowCache, row: int, generation: Generation) -> Chunk:
-        """Prefill one row and take its first token."""
-        logits = self._attempt(lambda: self._prefill(cache, row, generation), [generation], "prefill")
-        return generation.cancel() if logits is None else self._accept([generation], logits[None])[0]
-
-    def _attempt(self, work: Callable[[], T], active: list[Generation], phase: Literal["prefill", "decode"]) -> T:
-        """Do ``work``; if memory runs out, once more without the caches. It may be done twice: it writes the same
-        places.
-
-        What is only kept in case it serves again gives way to what is asked for now. Raises E130 if that is not enough.
-        """
         try:
-            return work()
-        except RuntimeError as reason:
-            if not is_memory_error(reason):
-                raise
-            if not self.prefix_cache.clear() + self.feature_cache.clear():
-                raise self._memory_error(active, phase) from reason
-        # Outside the handler, because a live traceback would keep the failed step's tensors.
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        try:
-            return work()
-        except RuntimeError as reason:
-            if not is_memory_error(reason):
-                raise
-            raise self._memory_error(active, phase) from reason
+            logits = attempt(lambda: decode(self.model, cache, tokens), self._make_room, self.model.device)
+        except Exception as reason:
+            if is_memory_error(reason):
+                # The buffer is as wide as its longest row, so that one goes and the others are tried again.
+                longest = max(active, key=lambda g: len(g.job.prompt.token_ids) + len(g.token_ids))
+                return [(longest, self._named(reason, active, "decode"))]
+            return [(generation, reason) for generation in active]
+        return list(zip(active, self._accept(active, logits), strict=True))
 
-    def _accept(self, active: list[Generation], logits: Tensor) -> list[Chunk]:
-        """Choose a token for each row of float32[B, N] and hand it over. Raises E131 for logits that are not
-        numbers.
+    def _accept(self, active: list[Generation], logits: Tensor) -> list[Outcome]:
+        """Choose a token for each row of float32[B, N] and hand it over; E131 for a row of logits that are not numbers,
+        E143 for one whose constraint cannot go on.
         """
-        seen = None
-        if any(generation.job.settings.repetition_penalty != 1.0 for generation in active):
+        failed: dict[int, Exception] = {}
+        seen = allowed = None
+        if any(generation.seen is not None for generation in active):
             none = torch.zeros_like(logits[0], dtype=torch.bool)
             seen = torch.stack([none if g.seen is None else g.seen for g in active])
-        chosen = choose(logits, [g.job.settings for g in active], seen, [g.generator for g in active])
-        # One transfer for both: on an accelerator every transfer waits for the step to end.
-        broken = (~torch.isfinite(logits).all(-1)).long()
-        tokens, bad = torch.stack([chosen, broken]).tolist()
-        if any(bad):
-            row = bad.index(1)
-            raise error("E131", position=len(active[row].token_ids) + 1, dtype=self.conditions.dtype)
-        return [g.accept(token, logits[row]) for row, (g, token) in enumerate(zip(active, tokens, strict=True))]
+        if any(generation.matcher is not None for generation in active):
+            allowed = self._allowed(active, logits, failed)
+        chosen = choose(logits, [g.job.settings for g in active], seen, [g.generator for g in active], allowed)
+        # A sum is finite only if all of it is: one pass over the logits. And one transfer for both, because on an
+        # accelerator every transfer waits for the step to end.
+        tokens, bad = torch.stack([chosen, (~torch.isfinite(logits.sum(-1))).long()]).tolist()
+        outcomes: list[Outcome] = []
+        for row, (generation, token) in enumerate(zip(active, tokens, strict=True)):
+            if bad[row]:
+                position = len(generation.token_ids) + 1
+                failed[row] = error("E131", position=position, dtype=self.conditions.dtype)
+            if row in failed:
+                outcomes.append(failed[row])
+                continue
+            try:
+                outcomes.append(generation.accept(token, logits[row]))
+            except XverseError as problem:
+                outcomes.append(problem)
+        return outcomes
 
-    def _prefill(self, cache: RowCache, row: int, generation: Generation) -> Tensor | None:
-        """All parts of a prompt, from the cache as far as it reaches. The last logits float32[N], None if cancelled."""
-        job, prompt = generation.job, generation.job.prompt
-        cache.empty(row)
-        cache.expect(len(prompt.token_ids) + min(job.settings.max_new_tokens, _EXPECTED_ANSWER))
-        chain = self._chain(job)
-        with self._timed(generation, "prefill"):
-            known = self.prefix_cache.find(chain)
-            for segment in known:
-                cache.append(row, segment)
-        generation.cached_tokens, generation.cached_features = cache.length(row), 0
-        logits = None
-        for index, part in enumerate(prompt.parts[len(known) :], start=len(known)):
-            if generation.cancelled():
-                return None
-            features = self._features(part.images, generation)
-            with self._timed(generation, "prefill"):
-                ids = torch.tensor(prompt.token_ids[part.start : part.stop], device=self.model.device)
-                logits = prefill(self.model, cache, row, ids, features)
-                if index < len(chain):
-                    self.prefix_cache.put(chain[: index + 1], cache.copy_out(row, part.start, part.stop))
-        return logits
+    def _allowed(self, active: list[Generation], logits: Tensor, failed: dict[int, Exception]) -> Tensor:
+        """bool[B, N]: the tokens each row may take. A row whose constraint cannot go on is put in ``failed``."""
+        allowed = torch.ones(logits.shape, dtype=torch.bool)
+        for row, generation in enumerate(active):
+            if generation.matcher is not None:
+                try:
+                    allowed[row] = generation.matcher.mask()
+                except XverseError as problem:
+                    failed[row] = problem
+        return allowed.to(logits.device)
+
+    def _make_room(self) -> int:
+        """What is only kept in case it serves again gives way to what is asked for now. Bytes freed."""
+        return self.prefix_cache.clear() + self.feature_cache.clear()
+
+    def _named(self, reason: Exception, active: list[Generation], phase: str) -> Exception:
+        """E130 for a memory error, else the reason itself."""
+        if not is_memory_error(reason):
+            return reason
+        problem: XverseError = memory_error(active, phase, self.model.device, self.kv_bytes_per_token)
+        problem.__cause__ = reason
+        return problem
 
     def _chain(self, job: Job) -> list[str]:
-        """Keys of the parts that may be shared, in order, as far as this job's ``reuse`` allows."""
-        if job.reuse == "off" or not self.prefix_cache.enabled:
-            return []
-        shared: list[Part] = []
-        for part in job.prompt.parts:
-            if part.kind == "rest" or (part.kind == "turn" and job.reuse == "images"):
-                break
-            shared.append(part)
-        ids = job.prompt.token_ids
-        parts = [(ids[part.start : part.stop], [image.key for image in part.images]) for part in shared]
-        return chain_keys(self._salt, parts)
-
-    def _features(self, images: tuple[PreparedImage, ...], generation: Generation) -> Tensor | None:
-        """Image tokens of a part, float[n, D] in order; None if it has no images."""
-        found = []
-        for image in images:
-            key = content_key("features", {"model": self._salt, "image": image.key})
-            features = self.feature_cache.get(key) if generation.job.reuse != "off" else None
-            if features is None:
-                with self._timed(generation, "images"):
-                    pixels = image.pixel_values()
-                with self._timed(generation, "vision"):
-                    features = self._encode(pixels)
-                if generation.job.reuse != "off":
-                    self.feature_cache.put(key, features)
-            else:
-                generation.cached_features += 1
-            found.append(features.flatten(0, 1))
-        return torch.cat(found) if found else None
-
-    @torch.inference_mode()
-    def _encode(self, pixel_values: Tensor) -> Tensor:
-        """float32[V, 3, T, T] of one image -> image tokens float[V, P, D]."""
-        features: Tensor = self.model.get_image_features(
-            pixel_values.to(self.model.device), return_dict=True
-        ).pooler_output
-        return features
-
-    @contextmanager
-    def _timed(self, generation: Generation, phase: Phase) -> Iterator[None]:
-        """Add what the block takes to a phase of the receipt, waiting for the device so that each phase gets its
-        own.
-        """
-        began = time.perf_counter()
-        yield
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)
-        generation.spent(phase, (time.perf_counter() - began) * 1000)
-
-    def _memory_error(self, active: list[Generation], phase: str) -> XverseError:
-        return memory_error(active, phase, self.model.device, self.kv_bytes_per_token)
+        return shared_chain(job, self._salt) if self.prefix_cache.enabled else []
 
 
 def _stop_ids(model: XverseVForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

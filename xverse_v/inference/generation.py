@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .answer import Alternative, Answer, Chunk, Conditions, FinishReason, Milliseconds, Receipt, Reuse, TokenLogprob
 from .answer import versions as library_versions
+from .constraint import Constraint
 from .prompt import Prompt
 from .sampling import SamplingSettings, new_generator, token_logprobs
 from .stopping import TextStream
@@ -31,6 +32,7 @@ class Job:
 
     ``reuse``: "off" ignores the prefix and feature caches, "images" shares system text and first images, "turns" also
     earlier turns. ``images_ms`` is what preparing the images took. ``profile`` names where defaults came from.
+    ``tenant``: what was cached for one is never used for another. ``constraint``: what the answer must be.
     """
 
     prompt: Prompt
@@ -39,6 +41,8 @@ class Job:
     cancel: threading.Event = field(default_factory=threading.Event)
     images_ms: float = 0.0
     profile: str = "none"
+    tenant: str = ""
+    constraint: Constraint | None = None
 
 
 class Generation:
@@ -50,6 +54,10 @@ class Generation:
         self.token_ids: list[int] = []
         self.generator = new_generator(job.settings.seed)
         self.seen: Tensor | None = None
+        self.matcher = None if job.constraint is None else job.constraint.start()
+        # Made for this request while it waited: float32[V, 3, T, T] and float[V, P, D] by image key.
+        self.ahead_pixels: dict[str, Tensor] = {}
+        self.ahead_features: dict[str, Tensor] = {}
         self._spent = {"images": job.images_ms, "vision": 0.0, "prefill": 0.0}
         self.cached_tokens = 0
         self.cached_features = 0
@@ -64,7 +72,7 @@ class Generation:
 
     def accept(self, token: int, logits: Tensor) -> Chunk:
         """Take the next token, drawn from ``logits`` float32[N]; says what text it made and whether the answer
-        ended.
+        ended. Raises E143 if the constraint cannot go on.
         """
         settings = self.job.settings
         self._last_token_at = time.perf_counter()
@@ -78,6 +86,8 @@ class Generation:
         self._logprobs += logprobs
         if token in self._stop_ids:
             return self._end("stop", "", (token,), logprobs)
+        if self.matcher is not None:
+            self.matcher.accept(token)
         text = self._stream.push(token)
         if self._stream.stopped:
             return self._end("stop", text, (token,), logprobs)

@@ -61,10 +61,8 @@ class _RowLayer(DynamicLayer):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
-        rows = len(self._window.lengths)
-        # Zeros, because a masked column still takes part in 0 x value: it must not hold NaN.
-        self.keys = key_states.new_zeros(rows, key_states.shape[1], 0, key_states.shape[3])
-        self.values = value_states.new_zeros(rows, value_states.shape[1], 0, value_states.shape[3])
+        self.keys = key_states.new_zeros(0, key_states.shape[1], 0, key_states.shape[3])
+        self.values = value_states.new_zeros(0, value_states.shape[1], 0, value_states.shape[3])
         self.is_initialized = True
 
     def update(
@@ -75,7 +73,7 @@ class _RowLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         window = self._window
         new, start = key_states.shape[2], window.longest
-        self.reserve(start + new)
+        self.reserve(window.rows.stop, start + new)
         if window.scatter is None:
             self.keys[window.rows, :, start : start + new] = key_states
             self.values[window.rows, :, start : start + new] = value_states
@@ -85,14 +83,18 @@ class _RowLayer(DynamicLayer):
             self.values[rows, :, columns] = value_states[:, :, 0]
         return self.keys[window.rows, :, : start + new], self.values[window.rows, :, : start + new]
 
-    def reserve(self, columns: int) -> None:
-        """Room for ``columns``; grows by half at least, so a long answer copies its past only now and then."""
-        have = self.keys.shape[2]
-        if columns <= have:
-            return
-        wanted = max(columns, self._window.minimum_columns, have + have // 2)
-        wanted = -(-wanted // _COLUMN_BLOCK) * _COLUMN_BLOCK
-        self.keys, self.values = _widened(self.keys, wanted), _widened(self.values, wanted)
+    def reserve(self, rows: int, columns: int) -> None:
+        """Room for so many ``rows`` and ``columns``. Columns grow by half at least, so a long answer copies its past
+        only now and then; rows are doubled, so a server that could answer many but has one request holds one row.
+        """
+        have_rows, have = self.keys.shape[0], self.keys.shape[2]
+        if rows > have_rows:
+            have_rows = min(max(rows, 2 * have_rows), len(self._window.lengths))
+        if columns > have:
+            wanted = max(columns, self._window.minimum_columns, have + have // 2)
+            have = -(-wanted // _COLUMN_BLOCK) * _COLUMN_BLOCK
+        if (have_rows, have) != (self.keys.shape[0], self.keys.shape[2]):
+            self.keys, self.values = _widened(self.keys, have_rows, have), _widened(self.values, have_rows, have)
 
     def get_seq_length(self) -> int:
         return self._window.longest
@@ -171,7 +173,7 @@ class RowCache(Cache):
         for layer, keys, values in zip(self.layers, segment.keys, segment.values, strict=True):
             if not layer.is_initialized:
                 layer.lazy_initialization(keys[None], values[None])
-            layer.reserve(stop)
+            layer.reserve(row + 1, stop)
             layer.keys[row, :, start:stop] = keys
             layer.values[row, :, start:stop] = values
         self._window.lengths[row] = stop
@@ -186,7 +188,8 @@ class RowCache(Cache):
         return Segment(tuple(owned(n.keys) for n in self.layers), tuple(owned(n.values) for n in self.layers))
 
 
-def _widened(held: Tensor, columns: int) -> Tensor:
-    wider = held.new_zeros(held.shape[0], held.shape[1], columns, held.shape[3])
-    wider[:, :, : held.shape[2]] = held
+def _widened(held: Tensor, rows: int, columns: int) -> Tensor:
+    # Zeros, because a masked column still takes part in 0 x value: it must not hold NaN.
+    wider = held.new_zeros(rows, held.shape[1], columns, held.shape[3])
+    wider[: held.shape[0], :, : held.shape[2]] = held
     return wider

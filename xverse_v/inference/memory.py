@@ -1,12 +1,13 @@
-"""When memory runs out: how that is recognised, and the error with the numbers that filled it.
+"""When memory runs out: how that is recognised, what is tried, and the error with the numbers that filled it.
 
-What crosses: torch's exception and the generations at work in, E130 out. It frees nothing; the engine decides what
-gives way.
+What crosses: a piece of work and a way to make room in, its result out; torch's exception and the generations at work
+in, E130 out. What gives way is the caller's choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -14,12 +15,31 @@ from xverse_v.errors import XverseError, error
 
 from .generation import Generation
 
+T = TypeVar("T")
+
 _OUT_OF_HOST_MEMORY = ("can't allocate memory", "not enough memory")
 
 
-def is_memory_error(reason: RuntimeError) -> bool:
+def is_memory_error(reason: BaseException) -> bool:
     """Whether torch says that memory of a device or of the host ran out."""
-    return isinstance(reason, torch.OutOfMemoryError) or any(text in str(reason) for text in _OUT_OF_HOST_MEMORY)
+    if isinstance(reason, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(reason, RuntimeError) and any(text in str(reason) for text in _OUT_OF_HOST_MEMORY)
+
+
+def attempt(work: Callable[[], T], make_room: Callable[[], int], device: torch.device) -> T:
+    """Do ``work``; if memory runs out and ``make_room`` frees any bytes, once more. It may be done twice, so it must
+    write the same places. Raises what ``work`` raises.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as reason:
+        if not is_memory_error(reason) or not make_room():
+            raise
+    # Outside the handler, because a live traceback would keep the failed step's tensors.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return work()
 
 
 def memory_error(

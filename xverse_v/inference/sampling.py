@@ -131,16 +131,23 @@ def draw(ids: Tensor, probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 def choose(
-    logits: Tensor, settings: Sequence[SamplingSettings], seen: Tensor | None, generators: Sequence[torch.Generator]
+    logits: Tensor,
+    settings: Sequence[SamplingSettings],
+    seen: Tensor | None,
+    generators: Sequence[torch.Generator],
+    allowed: Tensor | None = None,
 ) -> Tensor:
     """The next token of every row: float32[B, N] -> int64[B].
 
-    ``seen`` bool[B, N] may be None when no row has a penalty. ``generators`` live on the CPU, one a row; a greedy row
-    never touches its own, and a sampling row takes exactly one number from it, whatever the device of the logits is.
+    ``seen`` bool[B, N] may be None when no row has a penalty, ``allowed`` bool[B, N] when any token may come.
+    ``generators`` live on the CPU, one a row; a greedy row never touches its own, and a sampling row takes exactly one
+    number from it, whatever the device of the logits is.
     """
     if seen is not None:
         penalties = logits.new_tensor([row.repetition_penalty for row in settings])
         logits = penalise(logits, seen, penalties)
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
     tokens = logits.argmax(-1)
     rows = [index for index, row in enumerate(settings) if not row.greedy]
     if rows:

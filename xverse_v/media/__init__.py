@@ -1,5 +1,15 @@
 """The media room: the only door through which an image enters, and the recognition of what knocks."""
 
-from .door import DEFAULT_LIMITS, ImageSource, MediaLimits, open_image
+from .door import ImageSource, open_base64, open_image, read_source
+from .limits import DEFAULT_LIMITS, MediaLimits
+from .remote import RemotePolicy
 
-__all__ = ["DEFAULT_LIMITS", "ImageSource", "MediaLimits", "open_image"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ImageSource",
+    "MediaLimits",
+    "RemotePolicy",
+    "open_base64",
+    "open_image",
+    "read_source",
+]

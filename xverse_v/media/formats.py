@@ -55,6 +55,8 @@ _OTHER_STARTS = (
     (b"version https://git-lfs", "Git LFS pointer"),
 )
 
+_ZIP_TAIL = 22 + 65_535  # bytes from the end in which readers look for it
+
 _PORTABLE_ANYMAP = tuple(b"P%d" % n for n in range(1, 8))
 
 
@@ -77,6 +79,28 @@ def recognise(data: bytes) -> str | None:
     if data[257:262] == b"ustar":
         return "TAR"
     return _text_format(data[:4096])
+
+
+def second_format(data: bytes) -> str | None:
+    """Another format that the bytes of an image are as well, told as that format's readers tell it: an archive may have
+    anything in front of it, a PDF may begin a little later. None for what merely has something behind its end, as many
+    telephones' photographs do."""
+    if b"%PDF-" in data[:1024]:
+        return "PDF"
+    for start, name in ((b"Rar!\x1a\x07", "RAR"), (b"7z\xbc\xaf\x27\x1c", "7-Zip")):
+        if start in data:
+            return name
+    return "ZIP" if _has_zip_directory(data) else None
+
+
+def _has_zip_directory(data: bytes) -> bool:
+    """A ZIP is read from its last record, which says how far before it the list of files begins."""
+    place = len(data)
+    while (place := data.rfind(b"PK\x05\x06", max(0, len(data) - _ZIP_TAIL), place)) >= 0:
+        size = int.from_bytes(data[place + 12 : place + 16], "little")
+        if place + 22 <= len(data) and 0 < size <= place and data[place - size : place - size + 4] == b"PK\x01\x02":
+            return True
+    return False
 
 
 def _iso_media(brand: bytes) -> str:
@@ -132,6 +156,23 @@ def _gif_frames(data: bytes, most: int) -> int:
     except IndexError:
         pass
     return frames
+
+
+def gif_blocks(data: bytes, most: int) -> int:
+    """Blocks of data that stand before the first frame of a GIF (comments, mostly), counted up to ``most``."""
+    blocks = 0
+    try:
+        position = 13 + _colour_table(data[10])
+        while blocks < most and data[position] == 0x21:
+            position += 2
+            while blocks < most and data[position]:
+                position += data[position] + 1
+                blocks += 1
+            position += 1
+            blocks += 1
+    except IndexError:
+        pass
+    return blocks
 
 
 def _colour_table(flags: int) -> int:

@@ -1,9 +1,8 @@
-"""What the vision tower should see: labels for every patch of every view of a scene.
+"""What the vision tower should see: labels for every patch of every view.
 
-What crosses: a scene and its grid -> integer arrays [V, 64]. A patch is labelled twice: by what covers it
-(`cover`), and, in the global view only, by what its cell of the 3x3 grid holds (`cell`, at the nine anchor
-patches). Class 0 is "nothing". This file refuses to know about models; it knows the patch layout: 8x8 patches
-of 28 pixels a 224-pixel view.
+What crosses: a picture -> some of its views with int64 labels [V, groups, 64], one class a group of `SEEN`, class 0 for
+"none of it"; for scenes also what covers a patch (`cover`), which teaches colours and shapes sooner. This file refuses
+to know about models.
 """
 
 from __future__ import annotations
@@ -13,48 +12,74 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from xverse_v.nano.world import COLOURS, SHAPES, Scene, outline
+from xverse_v.nano.concepts import COLOURS, CONCEPTS, PATCHES, SEEN, SHAPES, SIDE, Meanings, Picture, Rectangle
+from xverse_v.nano.views import picture_boxes, picture_meanings, picture_views
+from xverse_v.nano.world import Scene, outline
 
-Rectangle = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
-
-SIDE = 8
-PATCHES = SIDE * SIDE
-# Rows (and columns) of the patches that hold the middles of the three cells: 37, 112 and 187 of 224 pixels.
-ANCHORS = (1, 4, 6)
-ANCHOR_PATCHES = tuple(row * SIDE + column for row in ANCHORS for column in ANCHORS)
+GROUPS = tuple(SEEN)
+# concept -> (group, class)
+_CLASS = {
+    CONCEPTS.index(f"{group} {name}"): (at, place)
+    for at, (group, names) in enumerate(SEEN.items())
+    for place, name in enumerate(names, start=1)
+}
 _FINE = 56
+UNKNOWN = -100
 
 
 @dataclass(frozen=True)
-class PatchLabels:
-    """Arrays int64[V, 64]: class of shape (0 nothing, 1.. SHAPES) and of colour (0 nothing, 1.. COLOURS)."""
+class LabelledViews:
+    """`views` uint8[V, 224, 224, 3]; `labels` int64[V, groups, 64]; `cover` int64[V, 2, 64]: shape and colour that cover
+    a patch, 0 nothing, -100 unknown; `whole` bool[V]: is it a global view."""
 
-    cover_shape: np.ndarray
-    cover_colour: np.ndarray
-    cell_shape: np.ndarray
-    cell_colour: np.ndarray
+    views: np.ndarray
+    labels: np.ndarray
+    cover: np.ndarray
+    whole: np.ndarray
 
 
-def _cover(scene: Scene, left: float, top: float, width: float, height: float) -> np.ndarray:
-    """int64[64]: 1 + index of the object that covers most of a patch, 0 where less than a fifth is covered."""
+def patch_labels(meanings: dict[tuple[int, int], Meanings], views: int) -> np.ndarray:
+    """int64[V, groups, 64] from (view, patch) -> concepts."""
+    labels = np.zeros((views, len(GROUPS), PATCHES), dtype=np.int64)
+    for (view, patch), names in meanings.items():
+        for name in names:
+            if name in _CLASS:
+                group, place = _CLASS[name]
+                labels[view, group, patch] = place
+    return labels
+
+
+def _cover(scene: Scene, box: Rectangle) -> np.ndarray:
+    """int64[2, 64]: shape and colour of the object that covers most of a patch, 0 where less than a fifth is covered."""
+    left, top, right, bottom = box
     canvas = Image.new("L", (_FINE, _FINE), 0)
     pen = ImageDraw.Draw(canvas)
     for index, thing in enumerate(scene.things):
-        corners = [((x - left) * _FINE / width, (y - top) * _FINE / height) for x, y in outline(thing)]
+        corners = [((x - left) * _FINE / (right - left), (y - top) * _FINE / (bottom - top)) for x, y in outline(thing)]
         pen.polygon(corners, fill=index + 1)
     cells = np.asarray(canvas).reshape(SIDE, 7, SIDE, 7).transpose(0, 2, 1, 3).reshape(PATCHES, 49)
     counts = np.stack([(cells == index).sum(1) for index in range(len(scene.things) + 1)], 1)
     counts[:, 0] = 10
-    winner: np.ndarray = counts.argmax(1)
-    return winner
-
-
-def label_views(scene: Scene, boxes: list[Rectangle]) -> PatchLabels:
-    """`boxes`: source rectangle of every view, the global view first."""
+    winner = counts.argmax(1)
     shape = np.array([0] + [1 + SHAPES.index(thing.shape) for thing in scene.things])
     colour = np.array([0] + [1 + COLOURS.index(thing.colour) for thing in scene.things])
-    cover = np.stack([_cover(scene, left, top, right - left, bottom - top) for left, top, right, bottom in boxes])
-    cell = np.zeros((len(boxes), PATCHES), dtype=np.int64)
-    for index, thing in enumerate(scene.things):
-        cell[0, ANCHORS[thing.row] * SIDE + ANCHORS[thing.column]] = index + 1
-    return PatchLabels(shape[cover], colour[cover], shape[cell], colour[cell])
+    return np.stack([shape[winner], colour[winner]])
+
+
+def labelled_views(picture: Picture, keep: list[int] | None = None) -> LabelledViews:
+    """The views numbered `keep`, all by default."""
+    count, meanings = picture_meanings(picture)
+    keep = list(range(count)) if keep is None else keep
+    boxes = picture_boxes(picture)
+    drawn = picture_views(picture)
+    cover = np.full((len(keep), 2, PATCHES), UNKNOWN, dtype=np.int64)
+    if isinstance(picture, Scene):
+        cover = np.stack([_cover(picture, boxes[view]) for view in keep])
+    views = np.stack([np.asarray(drawn[view]) for view in keep])
+    return LabelledViews(views, patch_labels(meanings, count)[keep], cover, np.array([view == 0 for view in keep]))
+
+
+def joined(parts: list[LabelledViews]) -> LabelledViews:
+    """Several as one."""
+    names = ("views", "labels", "cover", "whole")
+    return LabelledViews(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -50,9 +50,17 @@ PLACE_WORDS: dict[str, dict[tuple[int, int], tuple[str, ...]]] = {
     },
 }
 WORDS = {
-    "en": {"yes": "yes", "no": "no", "nothing": "nothing"},
-    "zh": {"yes": "有", "no": "没有", "is": "是", "is_not": "不是", "nothing": "没有图形"},
-}
+    "en": {
+        "yes": "yes", "no": "no", "is": "yes", "is_not": "no", "same": "yes", "other": "no", "nothing": "nothing",
+        "large": "large", "small": "small",
+    },
+    "zh": {
+        "yes": "有", "no": "没有", "is": "是", "is_not": "不是", "same": "一样", "other": "不一样", "nothing": "没有图形",
+        "large": "大", "small": "小",
+    },
+}  # fmt: skip
+# What is said when the image does not show what is asked about.
+REFUSAL = {"en": "I cannot see that in the image.", "zh": "图里看不到这个。"}
 
 ASK: dict[str, dict[str, tuple[str, ...]]] = {
     "en": {
@@ -94,6 +102,25 @@ ASK: dict[str, dict[str, tuple[str, ...]]] = {
         "exists_shape": ("Is there a {s}?", "Is there a {s} in the picture?", "Are there any {ss}?", "Can you see a {s}?"),
         "exists_colour": ("Is there anything {c}?", "Are there any {c} shapes?", "Is there a {c} object?"),
         "is_colour": ("Is the {s} {c}?",),
+        "size_of": ("Is the {s} large or small?", "What size is the {s}?", "How big is the {s}?"),
+        "larger": (
+            "Which is larger, the {x} or the {y}?", "Which one is bigger, the {x} or the {y}?", "What is larger, the {x} or the {y}?",
+        ),
+        "same_colour": (
+            "Do the {s} and the {t} have the same colour?", "Are the {s} and the {t} the same colour?",
+            "Is the {s} the same color as the {t}?",
+        ),
+        "digit_at": (
+            "What digit is at the {p}?", "Which digit is in the {p}?", "What number is written at the {p}?",
+            "Which number is in the {p}?", "What is the handwritten digit at the {p}?",
+        ),
+        "digit_only": (
+            "What digit is written here?", "What number is written in the image?", "Which digit is it?", "Read the handwritten digit.",
+            "What is the handwritten digit?", "What digit do you see?",
+        ),
+        "digit_count": ("How many digits are there?", "How many handwritten digits are in the image?", "Count the digits."),
+        "digit_where": ("Where is the digit {d}?", "Where is the handwritten {d}?", "In which place is the {d}?"),
+        "digit_exists": ("Is there a handwritten {d}?", "Is there a {d} in the image?", "Can you see the digit {d}?"),
         "describe": (
             "What is in the image?", "What is in the picture?", "Describe the image.", "Describe this picture.",
             "What do you see?", "What can you see?", "What can you see in this image?", "Describe the picture.",
@@ -125,6 +152,14 @@ ASK: dict[str, dict[str, tuple[str, ...]]] = {
         "exists_shape": ("有{s}吗？", "图里有{s}吗？", "图中有没有{s}？", "有没有{s}？"),
         "exists_colour": ("有{c}的图形吗？", "图里有{c}的吗？", "有没有{c}的图形？"),
         "is_colour": ("{s}是{c}的吗？", "{s}是不是{c}的？"),
+        "size_of": ("{s}是大还是小？", "{s}有多大？", "{s}是大的还是小的？"),
+        "larger": ("{x}和{y}哪个更大？", "哪个更大，{x}还是{y}？", "{x}和{y}哪个大？"),
+        "same_colour": ("{s}和{t}颜色一样吗？", "{s}和{t}的颜色相同吗？", "{s}和{t}是同一种颜色吗？"),
+        "digit_at": ("{p}的数字是什么？", "{p}写的是什么数字？", "{p}的手写数字是几？", "{p}是数字几？"),
+        "digit_only": ("写的是什么数字？", "图里的数字是什么？", "这是数字几？", "手写的数字是几？", "请读出手写的数字。"),
+        "digit_count": ("有几个数字？", "图里有几个手写数字？", "一共有多少个数字？"),
+        "digit_where": ("数字{d}在哪里？", "手写的{d}在哪里？", "{d}写在什么位置？"),
+        "digit_exists": ("有数字{d}吗？", "图里有手写的{d}吗？", "有没有数字{d}？"),
         "describe": (
             "图里有什么？", "图中有什么？", "描述一下这张图。", "这张图片里有什么？", "请描述这张图片。", "你看到什么？",
             "图片里有什么？", "描述这张图片。",

@@ -8,16 +8,20 @@ are two) is never made.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xverse_v.nano import phrases
-from xverse_v.nano.world import CELLS, COLOURS, SHAPES, Scene, Thing
+from xverse_v.nano.concepts import CELLS, COLOURS, SHAPES
+from xverse_v.nano.world import Scene, Thing
 
 KINDS = {
     "colour_of": 14, "shape_of": 9, "count_all": 9, "count_colour": 8, "count_shape": 8, "count_both": 3, "where": 16,
     "what_at": 10, "colour_at": 3, "shape_at": 4, "exists_both": 5, "exists_shape": 4, "exists_colour": 3,
-    "is_colour": 3, "describe": 3,
+    "is_colour": 3, "describe": 3, "size_of": 5, "larger": 6, "same_colour": 5,
+}  # fmt: skip
+WRITTEN_KINDS = {
+    "digit_at": 12, "digit_only": 12, "digit_count": 5, "digit_where": 8, "digit_exists": 5, "colour_of": 3, "where": 3,
+    "count_all": 3, "describe": 2,
 }  # fmt: skip
 
 
@@ -50,7 +54,10 @@ def thing_words(language: str, thing: Thing) -> str:
 
 def description(language: str, scene: Scene) -> str:
     """Everything in the scene in reading order."""
-    words = [thing_words(language, thing) for thing in scene.things]
+    held = {(thing.row, thing.column): thing_words(language, thing) for thing in scene.things}
+    written = "handwritten {}" if language == "en" else "手写的{}"
+    held |= {(found.row, found.column): written.format(found.digit.value) for found in scene.digits}
+    words = [held[cell] for cell in sorted(held)]
     if language == "en":
         words = ["a " + word if word[0] not in "aeiou" else "an " + word for word in words]
     comma, last = (", ", " and ") if language == "en" else ("、", "和")
@@ -72,7 +79,7 @@ def _described(rng: random.Random, language: str, scene: Scene) -> tuple[Thing, 
     return (thing, rng.choice(ways)) if ways else None
 
 
-def _fill(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[dict[str, str], str] | None:
+def fill(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[dict[str, str], str] | None:
     """The values for a template of `kind` and the answer; None where this scene cannot be asked that."""
     things, colours, words = scene.things, phrases.COLOUR_WORDS[language], phrases.WORDS[language]
     shapes = phrases.SHAPE_WORDS[language]
@@ -80,6 +87,12 @@ def _fill(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[d
         return {}, description(language, scene)
     if kind == "count_all":
         return {}, str(len(things))
+    if kind.startswith("digit"):
+        return _fill_digit(rng, language, scene, kind)
+    if not things:
+        return None
+    if kind in ("size_of", "larger", "same_colour"):
+        return _fill_pair(rng, language, scene, kind)
     if kind in ("colour_of", "is_colour"):
         unique = _only(things, "shape")
         if not unique:
@@ -90,8 +103,7 @@ def _fill(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[d
             return {"s": word}, colours[thing.colour]
         right = rng.random() < 0.5
         colour = thing.colour if right else rng.choice([c for c in COLOURS if c != thing.colour])
-        yes, no = ("yes", "no") if language == "en" else ("is", "is_not")
-        return {"s": word, "c": colours[colour]}, words[yes if right else no]
+        return {"s": word, "c": colours[colour]}, words["is" if right else "is_not"]
     if kind == "shape_of":
         unique = _only(things, "colour")
         if not unique:
@@ -108,10 +120,50 @@ def _fill(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[d
     return _fill_match(rng, language, scene, kind)
 
 
+def _fill_pair(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[dict[str, str], str] | None:
+    """The size of a thing, or two things compared."""
+    words, unique = phrases.WORDS[language], _only(scene.things, "shape")
+    if kind == "size_of":
+        if not unique:
+            return None
+        thing = rng.choice(unique)
+        return {"s": _shape_word(rng, language, thing.shape)}, words["large" if thing.large else "small"]
+    if len(unique) < 2:
+        return None
+    one, other = rng.sample(unique, 2)
+    if kind == "same_colour":
+        values = {"s": _shape_word(rng, language, one.shape), "t": _shape_word(rng, language, other.shape)}
+        return values, words["same" if one.colour == other.colour else "other"]
+    if one.large == other.large:
+        return None
+    shapes = phrases.SHAPE_WORDS[language]
+    named = [thing_words(language, t) if rng.random() < 0.3 else shapes[t.shape] for t in (one, other)]
+    return {"x": named[0], "y": named[1]}, shapes[(one if one.large else other).shape]
+
+
+def _fill_digit(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[dict[str, str], str] | None:
+    values = [written.digit.value for written in scene.digits]
+    if kind == "digit_count":
+        return {}, str(len(values))
+    if kind == "digit_exists":
+        value = rng.choice(values) if values and rng.random() < 0.5 else rng.randrange(10)
+        return {"d": str(value)}, phrases.WORDS[language]["yes" if value in values else "no"]
+    if kind == "digit_only":
+        return ({}, str(values[0])) if len(values) == 1 else None
+    if not values:
+        return None
+    written = rng.choice(scene.digits)
+    names = phrases.PLACE_WORDS[language][written.row, written.column]
+    if kind == "digit_at":
+        return {"p": names[0] if rng.random() < 0.5 else rng.choice(names)}, str(written.digit.value)
+    return ({"d": str(written.digit.value)}, names[0]) if values.count(written.digit.value) == 1 else None
+
+
 def _fill_place(rng: random.Random, language: str, scene: Scene, kind: str) -> tuple[dict[str, str], str]:
     held = {(thing.row, thing.column): thing for thing in scene.things}
+    taken = {*held, *((written.row, written.column) for written in scene.digits)}
     cells = [(row, column) for row in range(CELLS) for column in range(CELLS)]
-    empty = [cell for cell in cells if cell not in held]
+    empty = [cell for cell in cells if cell not in taken]
     cell = rng.choice(empty) if kind == "what_at" and rng.random() < 0.2 else rng.choice(sorted(held))
     names = phrases.PLACE_WORDS[language][cell]
     name = names[0] if rng.random() < 0.5 else rng.choice(names)
@@ -143,7 +195,7 @@ def _fill_match(rng: random.Random, language: str, scene: Scene, kind: str) -> t
 
 def make_question(rng: random.Random, scene: Scene, kind: str, language: str, *, plain: bool = False) -> QA | None:
     """One question of `kind`, or None where the scene cannot be asked that. `plain`: first template, no wrapper."""
-    filled = _fill(rng, language, scene, kind)
+    filled = fill(rng, language, scene, kind)
     if filled is None:
         return None
     values, answer = filled
@@ -158,15 +210,15 @@ def make_question(rng: random.Random, scene: Scene, kind: str, language: str, *,
     return QA(kind, language, question, answer)
 
 
-def make_questions(rng: random.Random, scene: Scene, count: int, kinds: Mapping[str, int] | None = None) -> list[QA]:
-    """`count` different questions of random kinds and languages. `kinds`: weights, `KINDS` unless given."""
-    weights = KINDS if kinds is None else kinds
-    made: dict[str, QA] = {}
-    for _ in range(count * 6):
-        kind = rng.choices(list(weights), list(weights.values()))[0]
-        qa = make_question(rng, scene, kind, rng.choice(("en", "zh")))
-        if qa is not None:
-            made.setdefault(qa.question, qa)
-        if len(made) == count:
-            break
-    return list(made.values())
+def caption(language: str, scene: Scene) -> str:
+    """Every cell that holds something, with all that is known about it."""
+    places = phrases.PLACE_WORDS[language]
+    lines: dict[tuple[int, int], str] = {}
+    for thing in scene.things:
+        size, words = phrases.WORDS[language]["large" if thing.large else "small"], thing_words(language, thing)
+        lines[thing.row, thing.column] = f"{size} {words}" if language == "en" else f"{size}{words}"
+    for written in scene.digits:
+        lines[written.row, written.column] = f"handwritten {written.digit.value}" if language == "en" else f"手写的{written.digit.value}"
+    colon, comma = (": ", "; ") if language == "en" else ("：", "；")
+    return comma.join(f"{places[cell][0]}{colon}{lines[cell]}" for cell in sorted(lines))
+

@@ -41,6 +41,16 @@ def opening_ids(system: str) -> tuple[int, ...]:
     return _encode(f"{system}\nHuman: {IMAGE}" if system else f"Human: {IMAGE}", 0)[:-1]
 
 
+def between_ids() -> tuple[int, ...]:
+    """What stands between the placeholder tokens of two images of one turn."""
+    return _encode(f"{IMAGE}\n{IMAGE}", 0)[1:-1]
+
+
+def again_ids() -> tuple[int, ...]:
+    """What stands between an answer's end and an image that comes with a later turn."""
+    return _encode(f"{END}Human: {IMAGE}", 0)[1:-1]
+
+
 def prompt_ids(question: str, before: str) -> tuple[int, ...]:
     """A question and the opening of its answer. `before`: "image", "turn" (after an answer), "start" (no image)."""
     if before == "image":

@@ -1,13 +1,15 @@
 """Step one of the recipe: the vision tower learns to see, from dense labels that the drawing program knows.
 
-What crosses: `train_tower(folder, steps)` -> a checkpoint in `folder`. The tower is a stock CLIP vision model; the six
-linear heads on its patch features are thrown away afterwards. This file refuses to know about words.
+What crosses: `train_tower(folder, steps)` -> a checkpoint in `folder`. The tower is a stock CLIP vision model; the linear
+heads on its patch features are thrown away afterwards. It stands in for CLIP, which learnt from captions. This file
+refuses to know about words.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +19,21 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from xverse_v.model.image_processing import CLIP_MEAN, CLIP_STD, cut_views, normalise
-from xverse_v.model.tiling import TILE_SIZE, choose_grid, view_boxes
-from xverse_v.nano import checkpoint
-from xverse_v.nano.labels import ANCHOR_PATCHES, PATCHES, SIDE, PatchLabels, Rectangle, label_views
+from xverse_v.nano import checkpoint, pool
+from xverse_v.nano.charts import make_chart
+from xverse_v.nano.concepts import COLOURS, PATCHES, SEEN, SHAPES, SIDE, Picture
+from xverse_v.nano.detail import make_board
+from xverse_v.nano.labels import GROUPS, UNKNOWN, LabelledViews, joined, labelled_views
 from xverse_v.nano.optimiser import Orthogonal, split_parameters
 from xverse_v.nano.schedule import learning_rate
-from xverse_v.nano.world import COLOURS, SHAPES, Scene, draw, make_scene, split_seed
+from xverse_v.nano.views import to_pixels
+from xverse_v.nano.world import make_scene, split_seed
 
 log = logging.getLogger(__name__)
-SCENES_A_STEP = 24
+SCENES_A_STEP, WRITTEN_A_STEP = 8, 5
+POOLED_A_STEP = {"boards": 5, "sheets": 8, "charts": 6}  # views
 EARLY_STEPS = 600  # at the high rate
+_TEXT = GROUPS.index("char1")  # from here on groups are characters, which are learnt last and weigh double
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -44,7 +50,7 @@ def vision_config() -> CLIPVisionConfig:
 
 
 class SeeingTower(nn.Module):
-    """The tower and its six heads: cover_shape, cover_colour, cell_shape, cell_colour, and the patch's row and column.
+    """The tower and its heads: one a group of `SEEN`, what covers a patch (shape, colour), and the patch's row and column.
 
     Without the last two the tower forgets where a patch is on its way up, and no projector can tell the decoder.
     """
@@ -56,8 +62,8 @@ class SeeingTower(nn.Module):
         nn.init.normal_(self.tower.embeddings.position_embedding.weight, std=3.0)
         width = self.tower.config.hidden_size
         self.norm = nn.LayerNorm(width)
-        classes = (len(SHAPES) + 1, len(COLOURS) + 1)
-        self.heads = nn.ModuleList([nn.Linear(width, count) for count in (*classes, *classes, SIDE, SIDE)])
+        classes = [len(names) + 1 for names in SEEN.values()] + [len(SHAPES) + 1, len(COLOURS) + 1, SIDE, SIDE]
+        self.heads = nn.ModuleList([nn.Linear(width, count) for count in classes])
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """float[V, 3, 224, 224] -> float[V, 64, 128]: output of the last layer without CLS."""
@@ -65,105 +71,121 @@ class SeeingTower(nn.Module):
         return hidden
 
     def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of the six heads, each float[V, 64, classes]."""
+        """Logits of the heads, each float[V, 64, classes]."""
         hidden = self.norm(self.features(pixel_values))
         return [head(hidden) for head in self.heads]
 
 
-def to_pixels(views: list[Image.Image]) -> torch.Tensor:
-    """RGB views of 224x224 -> float32[V, 3, 224, 224], in CLIP's normalisation."""
-    return torch.from_numpy(normalise(views, CLIP_MEAN, CLIP_STD))
+def tower_batch(pools: Mapping[str, pool.Pool], split: str, step: int) -> LabelledViews:
+    """The views of one step: scenes (of large ones the global view and a tile), handwriting, and what the pools hold."""
+    parts = []
+    for index in range(step * SCENES_A_STEP, (step + 1) * SCENES_A_STEP):
+        parts.append(_global_and_tile(make_scene(split_seed(split, index)), index))
+    for index in range(step * WRITTEN_A_STEP, (step + 1) * WRITTEN_A_STEP):
+        canvas = (224, 224) if index % 4 else None
+        parts.append(_global_and_tile(make_scene(split_seed(split, 2**39 + index), canvas, written=True), index))
+    rng = random.Random(step)
+    parts += [pools[name].take(rng, count) for name, count in POOLED_A_STEP.items()]
+    return joined(parts)
 
 
-def scene_views(scene: Scene) -> tuple[list[Image.Image], list[Rectangle]]:
-    """All views of a scene as the product cuts them (`upright`), and where each lies on the image."""
-    grid = choose_grid(scene.width, scene.height, orientation="upright")
-    boxes = [(box.left, box.top, box.right, box.bottom) for box in view_boxes(scene.width, scene.height, grid)]
-    return cut_views(draw(scene), grid, TILE_SIZE), boxes
+def _global_and_tile(picture: Picture, index: int) -> LabelledViews:
+    every = labelled_views(picture)
+    count = len(every.whole)
+    keep = [0] if count == 1 else [0, random.Random(index).randrange(1, count)]
+    return LabelledViews(every.views[keep], every.labels[keep], every.cover[keep], every.whole[keep])
 
 
-def tower_batch(split: str, start: int, count: int) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
-    """Views, labels and bool[V] "is a global view": of every scene that one, and one tile where there are tiles."""
-    views: list[Image.Image] = []
-    labels: list[PatchLabels] = []
-    whole: list[bool] = []
-    for index in range(start, start + count):
-        scene = make_scene(split_seed(split, index))
-        every, boxes = scene_views(scene)
-        keep = [0] if len(every) == 1 else [0, random.Random(index).randrange(1, len(every))]
-        views += [every[view] for view in keep]
-        whole += [view == 0 for view in keep]
-        labels.append(label_views(scene, [boxes[view] for view in keep]))
-    names = ("cover_shape", "cover_colour", "cell_shape", "cell_colour")
-    arrays = [torch.from_numpy(np.concatenate([getattr(label, name) for label in labels])) for name in names]
-    return to_pixels(views), arrays, torch.tensor(whole)
+def pixels_of(given: LabelledViews) -> torch.Tensor:
+    """float32[V, 3, 224, 224]."""
+    return to_pixels([Image.fromarray(view) for view in given.views])
 
 
-def tower_loss(logits: list[torch.Tensor], labels: list[torch.Tensor], whole: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy; for the two cell heads anchors weigh ten times the other patches, tiles a quarter of `whole`.
+def tower_loss(logits: list[torch.Tensor], given: LabelledViews) -> torch.Tensor:
+    """Sum over heads of mean cross-entropies. Patches that mean something weigh as much as all that mean nothing.
 
-    A tile that shows one object looks like a global view of one large object: where in doubt the tower shall see it,
-    and the decoder, which knows the position, shall judge.
+    In tiles "nothing" weighs a quarter: a tile that shows one object looks like a global view of one large object. Where
+    in doubt the tower shall see it, and the decoder, which knows the position, shall judge.
     """
-    weight = torch.full((len(whole), PATCHES), 0.1)
-    weight[:, list(ANCHOR_PATCHES)] = 1.0
-    weight[~whole] *= 0.25
-    losses = [
-        F.cross_entropy(logit.transpose(1, 2), label, reduction="none")
-        for logit, label in zip(logits[:4], labels, strict=True)
-    ]
-    patches = torch.arange(PATCHES).expand(len(whole), PATCHES)
-    place = F.cross_entropy(logits[4].transpose(1, 2), patches // SIDE, reduction="none")
-    place = place + F.cross_entropy(logits[5].transpose(1, 2), patches % SIDE, reduction="none")
-    cell = (losses[2] * weight).sum() + (losses[3] * weight).sum()
-    return losses[0].mean() + losses[1].mean() + 2.0 * (cell + (place * weight).sum()) / weight.sum()
+    labels, cover = torch.from_numpy(given.labels), torch.from_numpy(given.cover)
+    quiet = torch.where(torch.from_numpy(given.whole), 1.0, 0.25)[:, None].expand(-1, PATCHES)
+    marked = labels[:, 0] > 0
+    total = logits[0].new_zeros(())
+    for at in range(len(GROUPS)):
+        loss = F.cross_entropy(logits[at].transpose(1, 2), labels[:, at], reduction="none")
+        held = labels[:, at] > 0
+        total = total + (loss * ~held * quiet).sum() / (~held * quiet).sum()
+        # Among marked patches the absence of a property is as much news as its presence.
+        told = marked & ~held
+        total = total + (2.0 if at >= _TEXT else 1.0) * (loss[held].sum() + 0.3 * loss[told].sum()) / (held.sum() + 0.3 * told.sum()).clamp(min=1)
+    first = len(GROUPS)
+    for at in range(2):
+        known = (cover[:, at] != UNKNOWN).any()
+        if known:
+            total = total + F.cross_entropy(logits[first + at].transpose(1, 2), cover[:, at], ignore_index=UNKNOWN)
+    patches = torch.arange(PATCHES).expand(len(given.whole), PATCHES)
+    for at, place in ((first + 2, patches // SIDE), (first + 3, patches % SIDE)):
+        loss = F.cross_entropy(logits[at].transpose(1, 2), place, reduction="none")
+        total = total + 0.5 * (loss.mean() + (loss * marked).sum() / marked.sum().clamp(min=1))
+    return total
 
 
 @torch.no_grad()
-def tower_scores(model: SeeingTower, split: str, start: int, count: int) -> dict[str, float]:
-    """Shares of right answers: cells that hold something (shape, colour), and views with all cells right."""
-    pixels, labels, global_views = tower_batch(split, start, count)
-    logits = model(pixels)
-    shape, colour = logits[2].argmax(-1), logits[3].argmax(-1)
-    place = logits[4].argmax(-1) * SIDE + logits[5].argmax(-1)
-    held = labels[2] > 0
-    right = ((shape == labels[2]) & (colour == labels[3])).all(1)
-    return {
-        "shape": (shape == labels[2])[held].float().mean().item(),
-        "colour": (colour == labels[3])[held].float().mean().item(),
-        "place": (place == torch.arange(PATCHES))[held].float().mean().item(),
-        "global view": right[global_views].float().mean().item(),
-        "tile": right[~global_views].float().mean().item(),
+def tower_scores(model: SeeingTower, start: int, count: int) -> dict[str, float]:
+    """Shares of marked patches read right in every group, on `count` unseen pictures of every kind; "false": share of
+    unmarked patches of global views that are taken for something."""
+    makers = {
+        "scene": lambda seed: make_scene(seed),
+        "digit": lambda seed: make_scene(seed, (224, 224), written=True),
+        "tag": make_board,
+        "chart": make_chart,
     }
+    scores: dict[str, float] = {}
+    for name, make in makers.items():
+        given = joined([labelled_views(make(split_seed("check", index))) for index in range(start, start + count)])
+        pixels = pixels_of(given)
+        logits = [torch.cat(parts) for parts in zip(*(model(part) for part in pixels.split(32)), strict=True)]
+        labels = torch.from_numpy(given.labels)
+        found = torch.stack([logits[at].argmax(-1) for at in range(len(GROUPS))], 1)
+        held = labels[:, 0] > 1 if name in ("scene", "digit") else labels[:, 0] > 0
+        for at, group in enumerate(GROUPS):
+            if (labels[:, at] > 0).any():
+                scores[f"{name} {group}"] = (found[:, at] == labels[:, at])[held].float().mean().item()
+        scores[f"{name} all"] = (found == labels).all(1)[held].float().mean().item()
+        free = (labels[:, 0] == 0) & torch.from_numpy(given.whole)[:, None]
+        scores[f"{name} false"] = (found[:, 0] > 0)[free].float().mean().item()
+    return scores
 
 
 def train_tower(
     folder: Path,
+    pools: Path,
     steps: int,
     *,
-    decay: int = 1500,
+    decay: int = 3000,
     peak: float = 1e-3,
     seed: int = 1,
     warmup: int = 200,
-    every: int = 200,
-    scored: int = 200,
+    every: int = 250,
+    scored: int = 40,
     stop: int | None = None,
 ) -> None:
-    """Trains up to `steps` steps of 24 scenes, resuming from `folder`; the rate falls over the last `decay` steps.
+    """Trains up to `steps` steps, resuming from `folder`; the rate falls over the last `decay` steps. `pools`: see pool.py.
 
-    Every `every` steps it saves and scores `scored` unseen scenes. `stop`: leave after this step, to be resumed later.
+    Every `every` steps it saves and scores `scored` unseen pictures a kind. `stop`: leave after this step.
     """
     torch.manual_seed(seed)
     model = SeeingTower()
     optimiser = Orthogonal(*split_parameters(model), lr=peak)
     done = checkpoint.resume(folder, model, optimiser)
+    held = {name: pool.Pool.read(pools, name) for name in POOLED_A_STEP}
     for step in range(done, min(steps, stop or steps)):
         if step >= EARLY_STEPS:
             optimiser.settle()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, warmup=warmup, decay=decay, peak=peak)
-        pixels, labels, whole = tower_batch("tower", step * SCENES_A_STEP, SCENES_A_STEP)
-        loss = tower_loss(model(pixels), labels, whole)
+        given = tower_batch(held, "tower", step)
+        loss = tower_loss(model(pixels_of(given)), given)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -171,6 +193,6 @@ def train_tower(
         if step % 50 == 0:
             log.info("tower step %d loss %.4f", step, loss.item())
         if (step + 1) % every == 0 or step + 1 == steps:
-            scores = tower_scores(model, "check", 0, scored)
-            log.info("tower step %d %s", step + 1, {name: round(value, 4) for name, value in scores.items()})
+            scores = tower_scores(model, 0, scored)
+            log.info("tower step %d %s", step + 1, {name: round(value, 3) for name, value in scores.items()})
             checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})

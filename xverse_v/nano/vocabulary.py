@@ -1,7 +1,6 @@
 """The tokenizer of the built-in model: byte pairs with byte fallback, in the release's structure.
 
-What crosses: `build_tokenizer()` -> `tokenizers.Tokenizer`, always the same
-one. Ids 0 to 3 are the release's special
+What crosses: `build_tokenizer()` -> `tokenizers.Tokenizer`, always the same one. Ids 0 to 3 are the release's special
 tokens, then 256 byte tokens, then characters and words; `<|image|>` is added last. This file refuses to know how
 questions are asked: it takes a list of words and makes sure that each is one token.
 """
@@ -38,6 +37,10 @@ hello Hello Hi hi thank thanks Thanks welcome do Do did
 made your Your name my My can't by simple questions images Based
 respond to question single word or short phrase simply Answer Question please Please good Good bye goodbye Goodbye
 morning help Yes No coloured Bye English Chinese speak real people Ask ask give Give drawn
+size large small big bigger larger same digit digits number written handwritten here Read read it
+bar bars line lines slice slices chart charts value high higher highest tall taller tallest low lowest largest smallest
+shortest last ends end percentage share kind tag tags text say says first second both more images show caption Write
+cannot above have used tiny
 """)
 CHINESE = _list("""
 红色 橙色 黄色 绿色 蓝色 紫色 粉色 粉红色 黑色 圆形 正方形 三角形 星星 心形 方形 方块 五角星 星形 爱心 圆圈 圆
@@ -45,6 +48,8 @@ CHINESE = _list("""
 图形 形状 颜色 物体 东西 位置 图里 图中 图片 图像 这张 图 里 中 有 没有 有没有 吗 呢 几个 多少个 多少 一共 总共 数一数 是 不是 是不是 什么 什么样 的 在 哪里 哪儿
 哪个 什么位置 描述 一下 请 请问 看到 你 我 您 能 可以 你好 您好 谢谢 不客气 再见 早上好 你是谁 你叫 名字 我是 一个 小 模型 内置 回答 关于 简单 问题 吧 了 和 与 个 这 那 它 也
 谁 做 会 说 中文 英文 用 个数 简单 会 帮 帮助 告诉 哪 什么也没有 问 的问题 图片 这个 里面 位于
+标签 数字 文字 手写 手写的 写的 写着 写在 读出 柱子 柱状图 折线 折线图 扇形 饼图 图表 百分之几 占 终点 最后 最高 最低 最大 最小 最矮 更大 更多 高
+大 小 还是 多大 多高 一样 不一样 相同 同一种 两张图 第一 第二 张图 都 哪张图 哪根 哪条 哪种 说明 写一段 看不到 值 比 几 上 根 条 最 更 也是
 """)
 GENERAL = _list("""
 be was were been has had he she they we his her their our

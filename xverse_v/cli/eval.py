@@ -1,0 +1,280 @@
+"""`xverse-v eval run` and `eval score`: benchmarks asked, answers scored. Parses, calls, prints.
+
+The other verbs of the sub-app (`report`, `diff`, `verify`, `list`, `export`) stand in eval_more.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from xverse_v.errors import XverseError
+
+from . import eval_more
+from .common import Device, Dtype, Json, note, passing_note, say, show_json
+from .eval_text import first_line, last_line, run_document, score_document, score_table, unscored_line
+
+if TYPE_CHECKING:
+    from xverse_v.evaluation.bundle import RunFolder
+    from xverse_v.evaluation.contract import Judge, Model
+    from xverse_v.evaluation.plan import Task
+    from xverse_v.evaluation.run import RunReport
+    from xverse_v.evaluation.scored import Scored
+    from xverse_v.evaluation.sharing import Share
+
+evaluation = typer.Typer(
+    help="Benchmarks: ask, score, compare, check. Every number with all that could move it.", no_args_is_help=True
+)
+
+ProfileName = Literal["vlmevalkit", "vlmevalkit-2024-04", "official", "release"]
+ReencodeName = Literal["none", "jpeg75"]
+_SECONDS_BETWEEN_LINES = 30.0
+_NO_SCORE = ("E731", "E733")  # hidden answers, no judge: nothing is wrong with the run
+_JUDGE = "Judge (a model that grades; only where the rules of a benchmark have one)"
+
+JudgeUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--judge-url", metavar="URL", help="An OpenAI-compatible endpoint, ending in /v1.", rich_help_panel=_JUDGE
+    ),
+]
+JudgeModel = Annotated[
+    str | None, typer.Option("--judge-model", metavar="NAME", help="The judge's name there.", rich_help_panel=_JUDGE)
+]
+JudgeKey = Annotated[
+    str,
+    typer.Option(
+        "--judge-key-variable",
+        metavar="VARIABLE",
+        help="The environment variable that holds the key; the key itself is never written anywhere.",
+        rich_help_panel=_JUDGE,
+    ),
+]
+JudgeConcurrency = Annotated[
+    int,
+    typer.Option(
+        "--judge-concurrency", min=1, metavar="N", help="Questions to it at the same time.", rich_help_panel=_JUDGE
+    ),
+]
+
+
+@evaluation.command("run")
+def run_verb(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="NAME[,NAME...]",
+            help="Benchmarks (xverse-v eval list), NAME=PATH for data elsewhere, or TSV files of your own.",
+        ),
+    ],
+    work_dir: Annotated[Path, typer.Option("--work-dir", metavar="DIR", help="Where answers and scores are kept.")],
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="nano|FOLDER|URL#NAME", help="Built in, a folder, or an OpenAI endpoint."),
+    ] = "nano",
+    profile: Annotated[
+        ProfileName, typer.Option("--profile", help="Whose prompts and rules of scoring; docs/eval.md.")
+    ] = "vlmevalkit",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N questions, all their passes.")
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", metavar="DIR", help="Folder of the data files. Default: $LMUData, ~/LMUData."),
+    ] = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option("--image-root", metavar="DIR", help="Where image files of official data sets start."),
+    ] = None,
+    strict_md5: Annotated[
+        bool, typer.Option("--strict-md5", help="Refuse a data file that is not the published one.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option("--max-new-tokens", min=1, metavar="N", help="Longest answer. Default: the profile's."),
+    ] = None,
+    reencode: Annotated[
+        ReencodeName | None,
+        typer.Option("--reencode", help="Recompress images of data files, as the harness of 2024. Default: profile."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, metavar="N", help="Questions answered at the same time.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, metavar="N", help="Requests at the same time, to an endpoint.")
+    ] = 4,
+    device: Device = None,
+    dtype: Dtype = None,
+    judge_url: JudgeUrl = None,
+    judge_model: JudgeModel = None,
+    judge_key: JudgeKey = "OPENAI_API_KEY",
+    judge_concurrency: JudgeConcurrency = 8,
+    json_: Json = False,
+) -> None:
+    """Ask a model the questions of benchmarks, and score its answers.
+
+    Each answer is on disk before it counts: the same command goes on after Ctrl-C or a crash, and ends in the same
+    bytes. Several processes share the rows when torchrun starts it. Nothing is downloaded.
+
+    \b
+    Examples
+      xverse-v eval run --data MMBench_DEV_EN,GQA --work-dir results --limit 200
+      xverse-v eval run --data mine.tsv --work-dir results --model FOLDER
+      torchrun --nproc-per-node 8 -m xverse_v eval run --model FOLDER --data MMStar --work-dir results
+    """
+    from xverse_v.evaluation.pick import tasks_of
+    from xverse_v.evaluation.run import ask, finish
+    from xverse_v.evaluation.sharing import share_of
+
+    share = share_of()
+    judge = _judge(work_dir, judge_url, judge_model, judge_key, judge_concurrency)
+    tasks = tasks_of(
+        [name.strip() for name in data.split(",") if name.strip()],
+        profile,
+        root=data_root,
+        strict_md5=strict_md5,
+        image_root=image_root,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+    )
+    opened = _model(
+        model,
+        tasks[0],
+        {"device": _own_device(device, share), "dtype": dtype or "auto", "batch_size": batch_size}
+        | {"concurrency": concurrency, "image_root": image_root, "reencode": reencode},
+    )
+    reports = []
+    for task in tasks:
+        watch = _Watch(share) if share.first else None
+        with _resumable():
+            reports.append(ask(task, opened, work_dir, share=share, watch=watch))
+    if not share.first:
+        return
+    done = [_scored(finish(report, opened, share=share), judge) for report in reports]
+    if json_:
+        show_json({"runs": [run_document(report, scored) for report, scored in done]})
+    else:
+        score_table([scored for _, scored in done if scored])
+    for report, scored in done:
+        note(last_line(report, scored))
+
+
+@evaluation.command("score")
+def score_verb(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="--work-dir of a run, or folders below it.")],
+    judge_url: JudgeUrl = None,
+    judge_model: JudgeModel = None,
+    judge_key: JudgeKey = "OPENAI_API_KEY",
+    judge_concurrency: JudgeConcurrency = 8,
+    json_: Json = False,
+) -> None:
+    """Score answers that are there already, without a model: again, with a judge, or after an update."""
+    from xverse_v.evaluation.bundle import RunFolder
+
+    judge = _judge(folders[0], judge_url, judge_model, judge_key, judge_concurrency)
+    done = [(folder, _score(folder, judge)) for folder in RunFolder.below(folders)]
+    if json_:
+        show_json({"runs": [score_document(folder.path, scored) for folder, scored in done if scored]})
+        return
+    score_table([scored for _, scored in done if scored])
+
+
+def _score(folder: RunFolder, judge: Judge | None) -> Scored | None:
+    """The scores, or none and a line that says why, where the answers cannot be scored as things are."""
+    from xverse_v.evaluation.pick import find_for
+    from xverse_v.evaluation.scored import score_run
+
+    benchmark = find_for(folder.document())
+    try:
+        return score_run(folder, benchmark, None if benchmark.judge == "none" else judge)
+    except XverseError as problem:
+        if problem.code not in _NO_SCORE:
+            raise
+        note(unscored_line(benchmark.name, problem))
+        return None
+
+
+def _scored(report: RunReport, judge: Judge | None) -> tuple[RunReport, Scored | None]:
+    from xverse_v.evaluation.bundle import RunFolder
+
+    return report, _score(RunFolder(report.folder), judge) if report.rows else None
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Says on Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(say("Stopped; the same command goes on from here.", "已停止；再次运行同样的命令即可继续。"))
+        raise
+
+
+def _model(spec: str, task: Task, options: dict[str, Any]) -> Model:
+    """The model, with the profile's way of handing over images."""
+    with passing_note(f"loading {spec} ..."):
+        from xverse_v.evaluation.models import ModelOptions, open_model
+
+        return open_model(spec, ModelOptions(**options), profile=task.profile)
+
+
+def _own_device(device: str | None, share: Share) -> str | None:
+    """Each process of a machine its own GPU, where none was named."""
+    if device is not None or share.world == 1:
+        return device
+    import torch
+
+    return f"cuda:{share.local % torch.cuda.device_count()}" if torch.cuda.is_available() else None
+
+
+def _judge(work_dir: Path, url: str | None, model: str | None, key: str, concurrency: int) -> Judge | None:
+    if url is None and model is None:
+        return None
+    if not url or not model:
+        given, missing = ("--judge-url", "--judge-model") if url else ("--judge-model", "--judge-url")
+        raise typer.BadParameter(f"{given} needs {missing} as well")
+    from xverse_v.evaluation.endpoint import Endpoint, EndpointSettings
+    from xverse_v.evaluation.judge import EndpointJudge
+
+    settings = EndpointSettings(base_url=url, model=model, key_variable=key)
+    return EndpointJudge(Endpoint(settings), cache=work_dir / "judge_cache.jsonl", concurrency=concurrency)
+
+
+class _Watch:
+    """The first line of a benchmark, then progress: on a terminal in place, elsewhere a line now and then."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._began = self._last = 0.0
+
+    def __call__(self, report: RunReport) -> None:
+        now = time.monotonic()
+        if not self._began:
+            self._began = self._last = now
+            note(first_line(report, self._share))
+            return
+        terminal = sys.stderr.isatty()
+        if now - self._last < (0.5 if terminal else _SECONDS_BETWEEN_LINES) and report.done < report.mine:
+            return
+        self._last = now
+        rate = (report.done - report.answered_before) / max(1e-9, now - self._began)
+        left = (report.mine - report.done) / rate if rate else 0.0
+        line = say(
+            f"{report.task.benchmark.name}: {report.done}/{report.mine} rows, {rate:.1f}/s, about {left:.0f} s left",
+            f"{report.task.benchmark.name}：{report.done}/{report.mine} 行，{rate:.1f} 行/秒，大约还需 {left:.0f} 秒",
+        )
+        if not terminal:
+            note(line)
+        else:
+            end = "\n" if report.done == report.mine else ""
+            print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
+
+
+eval_more.add_to(evaluation)

@@ -1,0 +1,216 @@
+"""The demo as one running thing: temporary folder, page, guard, server.
+
+What crosses: a loaded `Assistant` and `DemoOptions` in; a `Demo`, whose `app` any ASGI server can run, or `serve`, which
+runs it until it is stopped. Gradio is configured here: no analytics, no sharing, no record of runs, no fonts or scripts
+from elsewhere. Closing a demo removes everything it wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xverse_v.errors import error, user_language
+from xverse_v.inference.assistant import Assistant
+from xverse_v.media import DEFAULT_LIMITS
+
+from .desk import Desk
+from .options import DemoOptions, Example, check_extra
+from .visits import Visits
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from starlette.types import ASGIApp
+
+    from .talk import Talk
+
+_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "PingFang SC")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+
+
+@dataclass
+class Demo:
+    """A page with its model, ready to be served. `close` ends what runs and removes what was written."""
+
+    app: ASGIApp
+    desk: Desk
+    visits: Visits
+    folder: Path
+    restore_environment: Callable[[], None]
+
+    def close(self) -> None:
+        self.desk.close()
+        self.visits.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.restore_environment()
+
+
+def build(assistant: Assistant, options: DemoOptions) -> Demo:
+    """The demo around a loaded model; one in a process at a time, because Gradio's folder is a process's.
+
+    Raises E663 without Gradio, E664 for an address others can reach without a password.
+    """
+    check_extra()
+    from .guard import Guard, is_loopback
+
+    loopback = is_loopback(options.host)
+    if not loopback and not options.passwords:
+        raise error("E664", host=options.host)
+    folder = Path(tempfile.mkdtemp(prefix="xverse-v-demo-")).resolve()
+    restore = _gradio_environment(folder)
+    from .talk import Talk
+
+    examples = _copied(options.examples, folder)
+    desk, visits = Desk(), Visits(folder, options.language or user_language())
+    app = _application(Talk(assistant, desk, visits), options, examples)
+    return Demo(Guard(app, loopback=loopback, passwords=options.passwords), desk, visits, folder, restore)
+
+
+def serve(assistant: Assistant, options: DemoOptions, ready: Callable[[str], None] = lambda address: None) -> None:
+    """Serve until Ctrl-C or SIGTERM. ``ready`` is told the address once it can be opened. Raises also E668."""
+    check_extra()
+    import uvicorn
+
+    listening = open_port(options.host, options.port)
+    demo = build(assistant, options)
+    with closing(listening), closing(demo), _terminable():
+        config = uvicorn.Config(
+            demo.app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+        )
+        host, port = listening.getsockname()[:2]
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises E668 if it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)
+    except (OSError, OverflowError) as reason:
+        listening.close()
+        text = os.strerror(reason.errno) if isinstance(reason, OSError) and reason.errno else str(reason)
+        raise error("E668", host=host, port=port, reason=text, next_port=min(port + 1, 65535)) from reason
+    return listening
+
+
+def _application(talk: Talk, options: DemoOptions, examples: Sequence[Example]) -> ASGIApp:
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from . import choices
+    from .controls import lay_out
+    from .events import connect
+    from .wiring import Wiring
+
+    assistant = talk.assistant
+    most_tiles = assistant.prompts.processor.image_processor.max_tiles
+    defaults: Mapping[str, object] = choices.defaults(assistant.settings, most_tiles)
+    language = options.language or user_language()
+    with gr.Blocks(title="XVERSE-V", analytics_enabled=False, fill_width=True) as blocks:
+        line = _model_line(assistant, options.model_name)
+        page = lay_out(blocks, line, defaults, most_tiles, assistant.engine.max_context, examples, language)
+        wiring = Wiring(talk, page, examples, defaults, follow_browser=options.language is None)
+        connect(page, wiring)
+    blocks.queue(max_size=256, default_concurrency_limit=32, api_open=False)
+    return gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        path="",
+        max_file_size=DEFAULT_LIMITS.max_bytes,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        theme=_theme(),
+        css=files("xverse_v.serving.demo").joinpath("style.css").read_text(encoding="utf-8"),
+    )
+
+
+def _theme() -> gr.themes.Base:
+    """Gradio's plain theme in this project's colours, with the reader's own fonts: none is fetched."""
+    import gradio as gr
+
+    return gr.themes.Soft(
+        primary_hue=gr.themes.colors.indigo,
+        secondary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.gray,
+        radius_size=gr.themes.sizes.radius_md,
+        font=[*_FONTS, "Microsoft YaHei", "sans-serif"],
+        font_mono=list(_MONO),
+    ).set(
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_text_weight="500",
+        block_title_padding="0",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_text_color="*body_text_color_subdued",
+        block_label_text_color_dark="*body_text_color_subdued",
+        body_text_color_subdued="#6b7280",  # the theme's own is too pale to read at 13 pixels
+        body_text_color_subdued_dark="#a3aab8",
+    )
+
+
+def _model_line(assistant: Assistant, name: str) -> str:
+    conditions = assistant.engine.conditions
+    facts = (name, conditions.weights_id, conditions.dtype, conditions.device, f"grid {conditions.orientation}")
+    return " · ".join(facts)
+
+
+def _copied(examples: Sequence[Example], folder: Path) -> list[Example]:
+    """Examples as files of the demo's own folder, from where Gradio may show them."""
+    place = folder / "examples"
+    place.mkdir()
+    return [Example(Path(shutil.copy(example.path, place)), example.questions) for example in examples]
+
+
+def _gradio_environment(folder: Path) -> Callable[[], None]:
+    """Set what Gradio reads from the environment, now and at each request: its folder, and that it reports to nobody.
+
+    Returns what puts the environment back.
+    """
+    wanted = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_SHARE": "False"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+
+    def restore() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    return restore
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM as an ordinary end, so that what follows is cleaned up: uvicorn stops well and then raises it again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
