@@ -12,7 +12,7 @@ OLDEST := .venv-oldest
 PYTEST := -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help ask install test test-slow test-gpu test-oldest lint types format clean
+.PHONY: help ask install test test-slow test-gpu test-browser test-oldest nano lint types format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,16 +24,32 @@ ask: $(VENV)/.installed ## install, then ask the built-in model about an example
 install: $(VENV)/.installed ## create .venv and install the tested set of packages
 
 test: $(VENV)/.installed-test ## install the test extras and run the whole suite
-	$(VENV)/bin/python $(PYTEST) -m "not slow and not gpu"
+	$(VENV)/bin/python $(PYTEST) -m "not slow and not gpu and not browser"
 
 test-slow: $(VENV)/.installed-test ## the tests that take longer than 20 seconds
-	$(VENV)/bin/python $(PYTEST) -m "slow and not gpu"
+	$(VENV)/bin/python $(PYTEST) -m "slow and not gpu and not browser"
 
 test-gpu: $(VENV)/.installed-test ## the tests that need a CUDA device
 	$(VENV)/bin/python $(PYTEST) -m gpu
 
+test-browser: $(VENV)/.installed-test ## the web demo in a headless Chromium that is installed already
+	$(VENV)/bin/python $(PYTEST) -m browser
+
 test-oldest: $(OLDEST)/.installed-test ## the suite on the lowest versions the ranges allow (its torch is a large download)
-	$(OLDEST)/bin/python $(PYTEST) -m "not slow and not gpu"
+	$(OLDEST)/bin/python $(PYTEST) -m "not slow and not gpu and not browser"
+
+NANO := $(VENV)/bin/python -m xverse_v.nano
+VERB := $(VENV)/bin/xverse-v
+
+nano: $(VENV)/.installed-test ## make the built-in model again, all steps of docs/nano.md (a night on two cores; resumes)
+	$(NANO).build parts
+	$(NANO).build start --out models/nano-start
+	$(NANO).data data/nano
+	$(VERB) train recipes/nano/pretrain.yaml $$(test -d runs/nano-pretrain && echo --resume)
+	test -d models/nano-pretrained || $(VERB) export runs/nano-pretrain --out models/nano-pretrained
+	$(VERB) train recipes/nano/finetune.yaml $$(test -d runs/nano-finetune && echo --resume)
+	test -d models/nano || $(VERB) export runs/nano-finetune --merge --out models/nano
+	$(NANO).evaluate models/nano --out models/nano-scores.json
 
 lint: $(VENV)/.installed-dev ## ruff: mistakes and formatting
 	$(VENV)/bin/ruff check .

@@ -18,8 +18,10 @@ MAY_USE = {
     "weights": {"model"},
     "inference": {"model", "media", "weights"},
     "training": {"model", "media", "weights"},
-    "nano": {"model", "training", "weights"},
+    "nano": {"model", "training", "weights", "inference"},
     "batch": {"inference", "media"},
+    "evaluation": {"inference", "media", "model"},
+    "serving": {"inference", "media", "model", "inspector"},
     "_registration": {"model"},
 }
 

@@ -17,7 +17,13 @@ ROOMS = {
     "training": range(250, 300),
     "weights": range(300, 400),
     "media": range(500, 600),
+    "serving": range(600, 660),
+    "demo": range(660, 700),
+    "evaluation": range(700, 730),
+    "benchmarks": range(730, 760),
+    "judge": range(760, 790),
     "cli": range(800, 900),
+    "nano": range(900, 910),
 }
 ENTRIES = [pytest.param(code, entry, id=code) for code, entry in catalogue().items()]
 

@@ -245,7 +245,10 @@ def annotated(path: Path, column: str) -> Path:
 def write_all(folder: Path) -> dict[str, Path]:
     """All fifteen benchmarks of the model card (and the hidden test split of one): name -> data file."""
     folder.mkdir(parents=True, exist_ok=True)
-    tsv = lambda name: folder / f"{name}.tsv"  # noqa: E731
+
+    def tsv(name: str) -> Path:
+        return folder / f"{name}.tsv"
+
     return {
         "MMBench_DEV_EN": mmbench(tsv("MMBench_DEV_EN")),
         "MMBench_DEV_CN": mmbench(tsv("MMBench_DEV_CN"), chinese=True),

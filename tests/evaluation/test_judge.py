@@ -171,6 +171,7 @@ def test_costs_are_tokens_and_money():
         judge.ask(["a", "b"])
         facts = judge.facts()
     assert facts["usage"]["prompt_tokens"] == 2000 and facts["usage"]["money"] == pytest.approx(0.00416)
+    assert judge.usage.summary(judge.prices).endswith("2000 + 20 tokens, 0.0042 USD")
     assert facts["served_models"] == ["served-1"] and facts["judge"] == "grader"
 
 

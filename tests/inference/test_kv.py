@@ -5,8 +5,8 @@ import torch
 from transformers import DynamicCache
 
 from tests.inference.small_model import small_model
-from xverse_v.inference.passes import decode, prefill
 from xverse_v.inference.kv import RowCache
+from xverse_v.inference.passes import decode, prefill
 
 LAYERS = 2
 

@@ -10,7 +10,7 @@ from media_host import Host, Names
 
 from xverse_v.media import RemotePolicy
 
-WATCHDOG = 20  # seconds; a refusal takes milliseconds, and without its rule some of these inputs take minutes
+WATCHDOG = 30  # seconds; a refusal takes milliseconds, and without its rule some of these inputs take minutes
 
 
 class Hung(BaseException):

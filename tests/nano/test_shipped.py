@@ -1,4 +1,4 @@
-"""The shipped weights: an ordinary folder that answers unseen questions, and the example images are what they say."""
+"""The shipped weights: an ordinary folder that answers a frozen sample of every row, and examples that are true."""
 
 from __future__ import annotations
 
@@ -9,23 +9,89 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xverse_v.inference.assistant import Assistant
+from xverse_v.inference.loading import load
 from xverse_v.model import XverseVProcessor
-from xverse_v.nano.evaluate import Item, answers, scene_items
+from xverse_v.nano import phrases
+from xverse_v.nano.evaluate import GLOBAL_ONLY, REFUSALS, answers
 from xverse_v.nano.examples import EXAMPLES, questions_of
+from xverse_v.nano.items import ROWS, Item, items
+from xverse_v.nano.questions import QA
 from xverse_v.nano.sequences import image_id, tokenizer
-from xverse_v.nano.world import draw
-from xverse_v.weights.load import load_model
+from xverse_v.weights.verify import verify_folder
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = ROOT / "xverse_v" / "nano" / "weights"
+MODEL = ROOT / "xverse_v" / "nano" / "weights"
 EXAMPLE_FOLDER = ROOT / "examples"
-# Of 48 unseen questions at one view, and of the shipped examples; set below what was measured, see the model card.
-WANTED_SHARE = 0.9
+SAMPLE = 30  # questions a row; always the same ones
+# Row -> least right answers of the sample. Each is set two or three below what the shipped weights reach, so that a
+# change which costs answers is seen and a last digit of another processor is not. Scores: see the model card.
+FLOORS = {
+    "scenes": 25,
+    "small text": 22,
+    "charts": 20,
+    "handwritten digits": 22,
+    "follow-up": 20,
+    "two images": 20,
+    "refusals": 23,
+}
+# Of small text seen without tiles; more would mean that the global view can be read.
+MOST_WITHOUT_TILES = 10
+MOST_WRONG_REFUSALS = 8  # of all answerable questions above
+EXAMPLES_WANTED = 0.8  # share of the shipped examples' questions
 
 
 @pytest.fixture(scope="module")
-def shipped():
-    return load_model(WEIGHTS), XverseVProcessor.from_pretrained(WEIGHTS)
+def shipped() -> Assistant:
+    return load(MODEL, dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def said(shipped: Assistant) -> dict[str, list[tuple[Item, str]]]:
+    """Row -> its sample with the answers."""
+    asked = {row: list(items(row, SAMPLE)) for row in ROWS}
+    found = {row: list(zip(some, answers(shipped, some), strict=True)) for row, some in asked.items()}
+    tags = asked["small text"]
+    return found | {GLOBAL_ONLY: list(zip(tags, answers(shipped, tags, 1), strict=True))}
+
+
+def wrong(pairs: list[tuple[Item, str]]) -> list[tuple[str, str, str]]:
+    return [(item.qa.question, item.qa.answer, text) for item, text in pairs if text != item.qa.answer]
+
+
+def test_the_folder_is_small_whole_and_has_the_recipes_tokenizer() -> None:
+    names = {file.name for file in MODEL.iterdir()}
+    needed = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "manifest.json", "README.md"}
+    assert needed <= names and "not made by XVERSE" in (MODEL / "README.md").read_text(encoding="utf-8")
+    assert sum(file.stat().st_size for file in MODEL.iterdir()) < 20_000_000
+    assert verify_folder(MODEL).problems == ()
+    assert json.loads((MODEL / "tokenizer.json").read_text(encoding="utf-8")) == json.loads(tokenizer().to_str())
+    processor = XverseVProcessor.from_pretrained(MODEL)
+    prompt = "Human: <|image|>\nWhat is it?\nAssistant: 红色<|endoftext|>Human: 有几个？\nAssistant: "
+    assert processor.tokenizer(prompt)["input_ids"] == tokenizer().encode(prompt).ids
+    assert processor.image_token_id == image_id()
+    assert processor.image_processor.orientation == "upright" and processor.patches_per_view == 64
+
+
+def test_every_row_has_its_floor() -> None:
+    assert set(FLOORS) == set(ROWS) and all(0 < floor < SAMPLE for floor in FLOORS.values())
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_it_answers_a_frozen_sample_of_unseen_questions(said: dict[str, list[tuple[Item, str]]], row: str) -> None:
+    assert len(said[row]) == SAMPLE
+    assert SAMPLE - len(wrong(said[row])) >= FLOORS[row], wrong(said[row])
+
+
+def test_small_text_needs_the_tiles(said: dict[str, list[tuple[Item, str]]]) -> None:
+    blind = SAMPLE - len(wrong(said[GLOBAL_ONLY]))
+    assert blind <= MOST_WITHOUT_TILES and blind < SAMPLE - len(wrong(said["small text"]))
+
+
+def test_it_seldom_refuses_what_it_could_answer(said: dict[str, list[tuple[Item, str]]]) -> None:
+    answerable = [pair for row in ROWS if row != "refusals" for pair in said[row]]
+    refused = [(item.qa.question, item.qa.answer) for item, text in answerable if text in REFUSALS]
+    assert len(refused) <= MOST_WRONG_REFUSALS, refused
 
 
 def example_rows() -> list[dict[str, str]]:
@@ -33,58 +99,34 @@ def example_rows() -> list[dict[str, str]]:
     return [json.loads(line) for line in lines]
 
 
-def test_the_folder_is_small_complete_and_has_the_recipes_tokenizer(shipped):
-    model, processor = shipped
-    names = {file.name for file in WEIGHTS.iterdir()}
-    assert {
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "chat_template.jinja",
-        "manifest.json",
-        "README.md",
-    } <= names
-    assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) < 20_000_000
-    assert json.loads((WEIGHTS / "tokenizer.json").read_text(encoding="utf-8")) == json.loads(tokenizer().to_str())
-    prompt = "Human: <|image|>\nWhat is it?\nAssistant: 红色<|endoftext|>Human: 有几个？\nAssistant: "
-    assert processor.tokenizer(prompt)["input_ids"] == tokenizer().encode(prompt).ids
-    assert model.config.image_token_id == processor.image_token_id == image_id()
-    assert processor.image_processor.orientation == "upright" and processor.patches_per_view == 64
-
-
-def test_it_answers_a_frozen_sample_of_unseen_questions(shipped):
-    items = [item for item in scene_items(8) if "1 view" in item.groups][:48]
-    said = answers(*shipped, items, limit=64)
-    right = [one == item.truth for one, item in zip(said, items, strict=True)]
-    assert len(right) == 48
-    assert sum(right) / len(right) >= WANTED_SHARE, [
-        (item.question, item.truth, one) for item, one in zip(items, said, strict=True) if one != item.truth
-    ]
-
-
-def test_the_example_images_are_drawn_from_their_seeds():
+def test_the_example_images_are_drawn_from_their_seeds() -> None:
     rows = example_rows()
     assert {row["image"] for row in rows} == {f"images/{example.name}.png" for example in EXAMPLES}
     for example in EXAMPLES:
-        scene = example.scene()
-        drawn = np.asarray(draw(scene)).astype(int)
+        picture = example.picture()
+        drawn = np.asarray(picture.draw()).astype(int)
         stored = np.asarray(Image.open(EXAMPLE_FOLDER / "images" / f"{example.name}.png").convert("RGB")).astype(int)
         assert stored.shape == drawn.shape and np.abs(stored - drawn).max() <= 2
         written = [(r["question"], r["answer"]) for r in rows if r["image"] == f"images/{example.name}.png"]
-        truth = [(qa.question, qa.answer) for qa in questions_of(scene, example.index)]
+        truth = [(qa.question, qa.answer) for qa in questions_of(picture, example.index)]
         assert written and set(written) <= set(truth)
 
 
-def test_it_answers_the_questions_about_the_example_images(shipped):
-    items = []
+def test_it_answers_most_questions_about_the_example_images(shipped: Assistant) -> None:
+    asked = []
     for row in example_rows():
         image = Image.open(EXAMPLE_FOLDER / row["image"]).convert("RGB")
-        items.append(Item(image, (), row["question"], row["answer"], ()))
-    said = [one for item in items for one in answers(*shipped, [item], limit=64)]
-    wrong = [(item.question, item.truth, one) for item, one in zip(items, said, strict=True) if one != item.truth]
-    assert len(wrong) <= len(items) * (1 - WANTED_SHARE), wrong
+        qa = QA(row["kind"], row["language"], row["question"], row["answer"])
+        asked.append(Item(row["id"], "", (image,), (), qa))
+    pairs = list(zip(asked, answers(shipped, asked), strict=True))
+    assert len(wrong(pairs)) <= len(asked) * (1 - EXAMPLES_WANTED), wrong(pairs)
 
 
-def test_it_speaks_without_an_image(shipped):
-    (said,) = answers(*shipped, [Item(None, (), "Who are you?", "", ())])
-    assert "nano" in said
+@pytest.mark.parametrize("question", ["Who are you?", "你是谁？"])
+def test_it_says_who_it_is_without_an_image(shipped: Assistant, question: str) -> None:
+    assert "nano" in shipped.ask(question, max_new_tokens=64).text
+
+
+@pytest.mark.parametrize(("question", "language"), [("What colour is the circle?", "en"), ("图里有什么？", "zh")])
+def test_it_asks_for_an_image_where_there_is_none(shipped: Assistant, question: str, language: str) -> None:
+    assert shipped.ask(question, max_new_tokens=64).text.strip() == phrases.NO_IMAGE[language]

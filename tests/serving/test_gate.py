@@ -304,6 +304,14 @@ def test_ignored_fields_are_named_and_counted(ask_echo):
     assert "xverse_v_ignored_fields_total 3.0" in client.get("/metrics").text
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\r\nSet-Cookie: b=c", "\x00", "x" * 5000, "\U0001f600 "])
+def test_a_fields_name_cannot_break_out_of_the_header(ask_echo, name):
+    response = ask_echo().post(CHAT, json=ASK | {name: 1})
+    assert response.status_code == 200
+    assert response.headers["x-notes"].startswith("ignored: ")
+    assert "set-cookie" not in response.headers
+
+
 def test_metrics_never_hold_a_made_up_path(ask_echo):
     client = ask_echo()
     client.get("/a/made/up/path")

@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx
@@ -12,6 +14,8 @@ import pytest
 from tests.inference.small_model import small_assistant
 from tests.serving.servers import KEY, OTHER_KEY, data_url, local_backend, question, served, wait_for, wait_until_ready
 from xverse_v.errors import error
+from xverse_v.inference.assistant import Request
+from xverse_v.inference.prompt import Message
 from xverse_v.inference.sampling import SamplingSettings
 from xverse_v.serving.backend_local import LocalBackend
 from xverse_v.serving.metrics import Metrics
@@ -80,12 +84,7 @@ def test_several_images_turns_and_a_system_text(client):
     ]
     reply = ask(client, *messages, max_tokens=4)
     model = small_assistant()
-    chat = model.chat(system="Be short.", detail="low", max_new_tokens=4, repetition_penalty=1.0)
     assert reply.usage.prompt_tokens_details.image_tokens == 12
-    assert chat.system == "Be short."
-    from xverse_v.inference.assistant import Request
-    from xverse_v.inference.prompt import Message
-
     history = (Message("user", "What is it?", (data_url(30, 20, "red"), data_url(20, 30, "blue"))),)
     history += (Message("assistant", "Two squares."),)
     wanted = Request("And this?", (data_url(28, 28, "green"),), "Be short.", history, detail="low")
@@ -244,7 +243,7 @@ BAD_MESSAGES = [
     ([question("a", "https://example.com/a.png")], "E506"),
     ([question("a", "http://127.0.0.1/a.png")], "E506"),
     ([question("a", "ftp://example.com/a.png")], "E508"),
-    ([question("a", "data:image/png;base64,AA")], "E521"),
+    ([question("a", "data:image/png;base64,AAAA")], "E521"),
     ([question("a", "data:text/html;base64,AA")], "E523"),
     ([question("a", data_url()[:-40])], "E517"),
 ]
@@ -269,8 +268,16 @@ def test_bad_values_are_400(client, options):
     assert caught.value.code in ("E120", "E610", "E101", "E624")
 
 
+@pytest.mark.parametrize("bad", [data_url()[:-40], "/etc/passwd"])
+def test_a_bad_image_is_named(client, bad):
+    messages = [question("a", data_url()), {"role": "assistant", "content": "b"}, question("c", data_url(), bad)]
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, *messages)
+    assert caught.value.param == "messages[2].content[1].image_url"
+
+
 def test_a_prompt_that_does_not_fit_says_by_how_much(client):
-    with pytest.raises(openai.BadRequestError, match="E120 The request needs .* the model's limit is 1024"):
+    with pytest.raises(openai.BadRequestError, match=r"E120 The request needs .* the model's limit is 1024"):
         ask(client, question("word " * 3000))
 
 
@@ -323,9 +330,9 @@ def test_models_and_version(server, client, assistant):
 
 
 def test_a_wrong_key_is_openais_authentication_error(server):
-    with openai.OpenAI(base_url=f"{server}/v1", api_key="not-a-key-of-this-server", max_retries=0) as stranger:
-        with pytest.raises(openai.AuthenticationError, match="E601"):
-            stranger.models.list()
+    stranger = openai.OpenAI(base_url=f"{server}/v1", api_key="not-a-key-of-this-server", max_retries=0)
+    with stranger, pytest.raises(openai.AuthenticationError, match="E601"):
+        stranger.models.list()
 
 
 def test_tiles(server):
@@ -353,9 +360,7 @@ def test_leaving_a_stream_frees_its_row(server, client):
 
     def running():
         page = httpx.get(f"{server}/metrics", headers=headers, trust_env=False).text
-        return [line for line in page.splitlines() if line.startswith('xverse_v_engine{what="running"}')][0].endswith(
-            " 1.0"
-        )
+        return 'xverse_v_engine{what="running"} 1.0' in page
 
     stream = ask(client, question("Tell me all."), max_tokens=900, stream=True)
     next(stream)
@@ -371,8 +376,6 @@ def test_a_full_queue_is_429_with_a_time_to_wait(assistant):
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
             streams = [ask(client, question("Tell me all."), max_tokens=900, stream=True)]
             next(streams[0])
-            from concurrent.futures import ThreadPoolExecutor
-
             with ThreadPoolExecutor(4) as pool:
                 asked = [pool.submit(ask, client, question("Tell me."), max_tokens=2) for _ in range(4)]
                 wait_for(lambda: sum(done.done() for done in asked) == 3)
@@ -390,14 +393,12 @@ def test_a_request_ends_at_its_wall_clock(assistant):
         body = {"model": NANO, "messages": [question("Tell me all.")], "max_tokens": 950}
         response = httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False, timeout=30)
         assert (response.status_code, response.json()["error"]["code"]) == (504, "E145")
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-            with pytest.raises(openai.APIError, match="E145"):
-                list(ask(client, question("Tell me all."), max_tokens=950, stream=True))
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        with client, pytest.raises(openai.APIError, match="E145"):
+            list(ask(client, question("Tell me all."), max_tokens=950, stream=True))
 
 
 def test_while_loading_it_says_so(assistant):
-    import threading
-
     loaded = threading.Event()
 
     def load():

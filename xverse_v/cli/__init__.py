@@ -20,6 +20,9 @@ from xverse_v.errors import LANGUAGE_VARIABLE, XverseError, error
 
 from . import ask, batch, chat, convert, data, explain, export, inspect, plan, tiles, train, verify
 from .common import print_error, show
+from .demo import demo
+from .eval import evaluation
+from .serve import serve
 from .version import versions
 
 PROGRAM = "xverse-v"
@@ -47,6 +50,7 @@ def _help_text(verb: Callable[..., None]) -> str:
 
 _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Ask": (ask.ask, chat.chat, batch.batch, tiles.tiles),
+    "Serve": (serve, demo),
     "Weights": (convert.convert, inspect.inspect, verify.verify, plan.plan),
     "Training": (train.train, export.export),
     "Help": (explain.explain,),
@@ -57,6 +61,7 @@ for _panel, _verbs in _VERBS.items():
 
 
 app.add_typer(data.data, name="data", rich_help_panel="Training")
+app.add_typer(evaluation, name="eval", rich_help_panel="Measure")
 
 
 def _print_versions(wanted: bool) -> None:

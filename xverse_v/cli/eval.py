@@ -5,10 +5,6 @@ The other verbs of the sub-app (`report`, `diff`, `verify`, `list`, `export`) st
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,9 +12,10 @@ import typer
 
 from xverse_v.errors import XverseError
 
-from . import eval_more
-from .common import Device, Dtype, Json, note, passing_note, say, show_json
+from . import eval_more, eval_release
+from .common import Device, Dtype, Json, note, passing_note, show_json
 from .eval_text import first_line, last_line, run_document, score_document, score_table, unscored_line
+from .eval_watch import Watch, own_device, resumable, share_of_processes
 
 if TYPE_CHECKING:
     from xverse_v.evaluation.bundle import RunFolder
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
     from xverse_v.evaluation.plan import Task
     from xverse_v.evaluation.run import RunReport
     from xverse_v.evaluation.scored import Scored
-    from xverse_v.evaluation.sharing import Share
 
 evaluation = typer.Typer(
     help="Benchmarks: ask, score, compare, check. Every number with all that could move it.", no_args_is_help=True
@@ -34,8 +30,7 @@ evaluation = typer.Typer(
 
 ProfileName = Literal["vlmevalkit", "vlmevalkit-2024-04", "official", "release"]
 ReencodeName = Literal["none", "jpeg75"]
-_SECONDS_BETWEEN_LINES = 30.0
-_NO_SCORE = ("E731", "E733")  # hidden answers, no judge: nothing is wrong with the run
+_NO_SCORE = ("E731", "E732", "E733")  # hidden answers, no judge: nothing is wrong with the run
 _JUDGE = "Judge (a model that grades; only where the rules of a benchmark have one)"
 
 JudgeUrl = Annotated[
@@ -131,9 +126,8 @@ def run_verb(
     """
     from xverse_v.evaluation.pick import tasks_of
     from xverse_v.evaluation.run import ask, finish
-    from xverse_v.evaluation.sharing import share_of
 
-    share = share_of()
+    share = share_of_processes()
     judge = _judge(work_dir, judge_url, judge_model, judge_key, judge_concurrency)
     tasks = tasks_of(
         [name.strip() for name in data.split(",") if name.strip()],
@@ -147,13 +141,13 @@ def run_verb(
     opened = _model(
         model,
         tasks[0],
-        {"device": _own_device(device, share), "dtype": dtype or "auto", "batch_size": batch_size}
+        {"device": own_device(device, share), "dtype": dtype or "auto", "batch_size": batch_size}
         | {"concurrency": concurrency, "image_root": image_root, "reencode": reencode},
     )
     reports = []
     for task in tasks:
-        watch = _Watch(share) if share.first else None
-        with _resumable():
+        watch = Watch(share, first_line) if share.first else None
+        with resumable():
             reports.append(ask(task, opened, work_dir, share=share, watch=watch))
     if not share.first:
         return
@@ -207,31 +201,12 @@ def _scored(report: RunReport, judge: Judge | None) -> tuple[RunReport, Scored |
     return report, _score(RunFolder(report.folder), judge) if report.rows else None
 
 
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Says on Ctrl-C that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        note(say("Stopped; the same command goes on from here.", "已停止；再次运行同样的命令即可继续。"))
-        raise
-
-
 def _model(spec: str, task: Task, options: dict[str, Any]) -> Model:
     """The model, with the profile's way of handing over images."""
     with passing_note(f"loading {spec} ..."):
         from xverse_v.evaluation.models import ModelOptions, open_model
 
         return open_model(spec, ModelOptions(**options), profile=task.profile)
-
-
-def _own_device(device: str | None, share: Share) -> str | None:
-    """Each process of a machine its own GPU, where none was named."""
-    if device is not None or share.world == 1:
-        return device
-    import torch
-
-    return f"cuda:{share.local % torch.cuda.device_count()}" if torch.cuda.is_available() else None
 
 
 def _judge(work_dir: Path, url: str | None, model: str | None, key: str, concurrency: int) -> Judge | None:
@@ -247,34 +222,6 @@ def _judge(work_dir: Path, url: str | None, model: str | None, key: str, concurr
     return EndpointJudge(Endpoint(settings), cache=work_dir / "judge_cache.jsonl", concurrency=concurrency)
 
 
-class _Watch:
-    """The first line of a benchmark, then progress: on a terminal in place, elsewhere a line now and then."""
-
-    def __init__(self, share: Share) -> None:
-        self._share = share
-        self._began = self._last = 0.0
-
-    def __call__(self, report: RunReport) -> None:
-        now = time.monotonic()
-        if not self._began:
-            self._began = self._last = now
-            note(first_line(report, self._share))
-            return
-        terminal = sys.stderr.isatty()
-        if now - self._last < (0.5 if terminal else _SECONDS_BETWEEN_LINES) and report.done < report.mine:
-            return
-        self._last = now
-        rate = (report.done - report.answered_before) / max(1e-9, now - self._began)
-        left = (report.mine - report.done) / rate if rate else 0.0
-        line = say(
-            f"{report.task.benchmark.name}: {report.done}/{report.mine} rows, {rate:.1f}/s, about {left:.0f} s left",
-            f"{report.task.benchmark.name}：{report.done}/{report.mine} 行，{rate:.1f} 行/秒，大约还需 {left:.0f} 秒",
-        )
-        if not terminal:
-            note(line)
-        else:
-            end = "\n" if report.done == report.mine else ""
-            print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
-
-
 eval_more.add_to(evaluation)
+evaluation.command("release")(eval_release.release_verb)
+evaluation.command("chat")(eval_release.chat_verb)

@@ -19,7 +19,7 @@ from .digests import read_lines
 from .run_settings import flat
 from .scored import SCORES, Scored, read_scored
 
-STEPS = ("only in A", "only in B", "question", "image", "prompt", "tiles", "tokens", "refused", "answer", "scoring")
+STEPS = ("only in A", "only in B", "question", "image", "prompt", "refused", "tiles", "tokens", "answer", "scoring")
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def _steps(
         "question": lambda line: line["row"],
         "image": lambda line: line["images"],
         "prompt": lambda line: line["prompt"],
+        "refused": lambda line: line["finish_reason"] == REFUSED,
         "tiles": lambda line: _tiles(line["facts"]),
         "tokens": lambda line: line["facts"].get("prompt_token_ids"),
-        "refused": lambda line: line["finish_reason"] == REFUSED,
         "answer": lambda line: (line["text"], line["finish_reason"]),
     }
     for step, view in compared.items():

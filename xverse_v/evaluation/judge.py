@@ -54,6 +54,14 @@ class JudgeUsage:
         """What the tokens asked anew cost, in ``prices.currency``."""
         return (self.prompt_tokens * prices.prompt + self.completion_tokens * prices.completion) / 1_000_000
 
+    def summary(self, prices: Prices | None = None) -> str:
+        """One line for people: what was asked, what the cache saved, what it cost."""
+        money = "" if prices is None else f", {self.money(prices):.4f} {prices.currency}"
+        return (
+            f"{self.asked} replies asked for ({self.retries} tries repeated), {self.cached} from the cache, "
+            f"{self.failed} unanswered; {self.prompt_tokens} + {self.completion_tokens} tokens{money}"
+        )
+
     def as_dict(self, prices: Prices | None = None) -> dict[str, object]:
         facts: dict[str, object] = dict(vars(self))
         if prices is not None:

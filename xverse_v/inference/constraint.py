@@ -16,11 +16,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from xverse_v.errors import error
+
+from .stopping import silent_ids
 
 MAX_SCHEMA_CHARACTERS = 100_000
 _KEPT_GRAMMARS = 32
@@ -41,20 +44,17 @@ _NEEDED = bytes(range(0x20, 0x7F))  # with these every JSON text can be spelt; o
 class Matcher:
     """How far one answer has come. Used by one thread at a time."""
 
-    def __init__(self, native: Any, size: int, end_ids: Collection[int]) -> None:
+    def __init__(self, native: Any, spoken: Tensor, ends: Tensor) -> None:
         self._native = native
-        self._size = size
-        self._end_ids = list(end_ids)
+        self._spoken, self._ends = spoken, ends
 
     def mask(self) -> Tensor:
         """bool[N] on the CPU: the tokens that may come next, at least one. Raises E143."""
         if self._native.is_stopped() and not self._native.is_error():
-            allowed = torch.zeros(self._size, dtype=torch.bool)
-            allowed[self._end_ids] = True
-            return allowed
-        packed = torch.frombuffer(bytearray(self._native.compute_bitmask()), dtype=torch.uint8)
-        bits = (packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
-        allowed = bits.flatten()[: self._size].bool()
+            return self._ends
+        packed = self._native.compute_bitmask()
+        bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=len(self._spoken), bitorder="little")
+        allowed = torch.from_numpy(bits.view(np.bool_)) & self._spoken
         if self._native.is_error() or not allowed.any():
             raise self._problem()
         return allowed
@@ -71,13 +71,12 @@ class Matcher:
 class Constraint:
     """A grammar made ready for one tokenizer. Any number of answers may `start` from it."""
 
-    def __init__(self, native: Any, size: int, end_ids: Collection[int]) -> None:
+    def __init__(self, native: Any, spoken: Tensor, ends: Tensor) -> None:
         self._native = native
-        self._size = size
-        self._end_ids = end_ids
+        self._spoken, self._ends = spoken, ends
 
     def start(self) -> Matcher:
-        return Matcher(self._native.deep_copy(), self._size, self._end_ids)
+        return Matcher(self._native.deep_copy(), self._spoken, self._ends)
 
 
 class JsonConstraints:
@@ -93,6 +92,7 @@ class JsonConstraints:
         self._end_ids = end_ids
         self._lock = threading.Lock()
         self._native: Any = None
+        self._spoken = self._ends = torch.zeros(size, dtype=torch.bool)
         self._kept: OrderedDict[str, Constraint] = OrderedDict()
 
     def for_schema(self, schema: Mapping[str, Any]) -> Constraint:
@@ -108,7 +108,7 @@ class JsonConstraints:
             if (kept := self._kept.get(text)) is not None:
                 self._kept.move_to_end(text)
                 return kept
-        made = Constraint(_grammar(native, text), self._size, self._end_ids())
+        made = Constraint(_grammar(native, text), self._spoken, self._ends)
         with self._lock:
             self._kept[text] = made
             while len(self._kept) > _KEPT_GRAMMARS:
@@ -117,19 +117,28 @@ class JsonConstraints:
 
     def _spelling(self) -> Any:
         """llguidance's view of the tokenizer, made once: about a second for 100,000 tokens."""
-        if self._native is None:
-            _library("llguidance")
-            try:
-                make = _library("llguidance.hf").from_tokenizer
-                native = make(self._tokenizer, n_vocab=self._size, eos_token=sorted(self._end_ids()))
-            except ValueError as reason:
-                raise error("E142", missing=len(_NEEDED), reason=_first_line(str(reason))) from reason
-            spelt = {native.decode_bytes([i]) for i in range(self._size) if not native.is_special_token(i)}
-            missing = [chr(byte) for byte in _NEEDED if bytes([byte]) not in spelt]
-            if missing:
-                raise error("E142", missing=len(missing), reason=" ".join(missing))
-            self._native = native
-        return self._native
+        if self._native is not None:
+            return self._native
+        _library("llguidance")
+        ends, size = sorted(self._end_ids()), self._size
+        try:
+            native = _library("llguidance.hf").from_tokenizer(self._tokenizer, n_vocab=size, eos_token=ends)
+        except ValueError as reason:
+            raise error("E142", reason=_first_line(str(reason)), reason_zh=_first_line(str(reason))) from reason
+        silent = silent_ids(self._tokenizer)
+        plain = [i for i in range(size) if i not in silent and not native.is_special_token(i)]
+        spelt = {native.decode_bytes([i]) for i in plain}
+        missing = [chr(byte) for byte in _NEEDED if bytes([byte]) not in spelt]
+        if missing:
+            names, count, needed = " ".join(missing), len(missing), len(_NEEDED)
+            said = f"{count} of the {needed} printable ASCII characters have no token: {names}"
+            said_zh = f"{needed} 个可打印 ASCII 字符中有 {count} 个没有 token：{names}"
+            raise error("E142", reason=said, reason_zh=said_zh)
+        self._ends = torch.zeros(size, dtype=torch.bool).index_fill(0, torch.tensor(ends), True)
+        # Special tokens may look like text to the library, but they give none.
+        self._spoken = self._ends.index_fill(0, torch.tensor(plain), True)
+        self._native = native
+        return native
 
 
 def _grammar(native: Any, schema: str) -> Any:

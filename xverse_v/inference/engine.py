@@ -45,8 +45,9 @@ class _Rows:
 class Engine:
     """Runs jobs on one model. Not for several threads at once: one engine has one model and one row of seats.
 
-    ``pass_tokens``: most prompt tokens between two decode steps, so that a long prompt does not hold up the answers
-    beside it for long; None prefills a part of a prompt whole, and fills every free row first.
+    ``pass_tokens``: most prompt tokens of one pass, and how many are prefilled between two decode steps before no
+    further pass begins, so that a long prompt does not hold up the answers beside it; None prefills a part of a prompt
+    whole, and fills every free row first.
     """
 
     def __init__(

@@ -1,17 +1,18 @@
 """Which part of an image an answer hangs on: blank one part, score the same answer again, write down the difference.
 
-What crosses: an assistant, the messages of a question and the token ids of its answer in; log-probabilities out, one for
-the untouched image, one for each blanked part, one for the image blanked as a whole. No text is generated, nothing is
-drawn and no cache is written.
+What crosses: an assistant, the messages of a question and the token ids of its answer in; log-probabilities out, one
+for the untouched image, one for each blanked part, one for the image blanked as a whole. No text is generated,
+nothing is drawn and no cache is written.
 
-What the numbers are: how much the model's own probability of *this* answer falls when it cannot see *that* place. What
-they are not: where the model "looked", whether the answer is right, or a proof that the place is what made it so. Blanking
-makes an image the model has never seen the like of, and two places that say the same thing hide each other's part.
+What the numbers are: how much the model's own probability of *this* answer falls when it cannot see *that* place.
+What they are not: where the model "looked", whether the answer is right, or a proof that the place is what made it
+so. Blanking makes an image the model has never seen the like of, and two places that say the same thing hide each
+other's part.
 
 Blank is the mean colour of the image processor, 0 after normalisation.
 
-Letters: V views, T side of a view in pixels, P patches a view, D decoder width, S prompt and answer, R parts, B rows of a
-forward, A answer tokens.
+Letters: V views, T side of a view in pixels, P patches a view, D decoder width, S prompt and answer, R parts, B rows
+of a forward, A answer tokens.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ class Evidence:
     """What `measure` found. ``image`` counts the prompt's images from 0; ``rows`` x ``columns`` is the grid of parts.
 
     blank: "region" hid a place in every view that shows it, "view" hid one view and left the others. cells: the parts
-    are cells of a global view that was alone, not tiles. logprob: of the answer with the image untouched. blanked: of the answer with every view of this image blank. tokens: answer tokens
-    scored, the end token among them if the answer has one.
+    are cells of a global view that was alone, not tiles. logprob: of the answer with the image untouched. blanked: of
+    the answer with every view of this image blank. tokens: answer tokens scored, the end token among them if the
+    answer has one.
     """
 
     image: int

@@ -28,8 +28,7 @@ class Detokeniser:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        added = tokenizer.added_tokens_decoder.items()
-        self._silent = frozenset(tokenizer.all_special_ids) | {token_id for token_id, token in added if token.special}
+        self._silent = silent_ids(tokenizer)
         self._context: list[int] = []  # the last token whose text is out: decoders look one token back at most
         self._held: list[int] = []
 
@@ -112,6 +111,12 @@ class TextStream:
     @property
     def stopped(self) -> bool:
         return self._matcher.stopped
+
+
+def silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Special tokens, which give no text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids) | {token_id for token_id, token in added if token.special}
 
 
 def decode_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:

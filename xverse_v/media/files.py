@@ -14,6 +14,8 @@ from pathlib import Path
 from ..errors import XverseError, error
 from .limits import MediaLimits, shown
 
+_LONGEST_NAME = 32_767  # characters of a path; no system allows more, and a whole file may come in place of its name
+
 
 def file_bytes(source: str | Path, limits: MediaLimits, root: Path | None) -> bytes:
     """The content of a file, at most one byte more than the limit. Raises E500 to E505 and E511.
@@ -21,7 +23,10 @@ def file_bytes(source: str | Path, limits: MediaLimits, root: Path | None) -> by
     `root`: when given, only files inside this folder are read, after every symbolic link is followed; a relative path
     starts there.
     """
-    name, path = shown(source), _checked_path(source, root)
+    name = shown(source)
+    if len(str(source)) > _LONGEST_NAME:
+        raise _too_long(name)
+    path = _checked_path(source, root)
     # Never wait for a writer (a named pipe) and, since links are resolved by now, never follow one that appeared since.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     flags |= getattr(os, "O_NOFOLLOW", 0)
@@ -76,8 +81,12 @@ def _path_error(name: str, reason: OSError | RuntimeError) -> XverseError:
     if number in (errno.ENOENT, errno.ENOTDIR):
         return error("E500", name=name)
     if number == errno.ENAMETOOLONG:
-        return error("E504", name=name, reason="it is too long for a file name", reason_zh="超出文件名的长度上限")
+        return _too_long(name)
     return error("E503", name=name, reason=os.strerror(number))
+
+
+def _too_long(name: str) -> XverseError:
+    return error("E504", name=name, reason="it is too long for a file name", reason_zh="超出文件名的长度上限")
 
 
 def _file_kind(mode: int) -> str:

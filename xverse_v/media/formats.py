@@ -172,7 +172,7 @@ def gif_blocks(data: bytes, most: int) -> int:
             blocks += 1
     except IndexError:
         pass
-    return blocks
+    return min(blocks, most)
 
 
 def _colour_table(flags: int) -> int:

@@ -1,7 +1,7 @@
 """The one place that knows which questions fit which picture.
 
-What crosses: a picture (or two) and a seeded generator -> a list of `QA`s, or a caption. "caption" is asked for with the
-words of `CAPTION`, which no other question uses.
+What crosses: a picture (or two) and a seeded generator -> a list of `QA`s, or a caption. "caption" is asked for with
+the words of `CAPTION`, which no other question uses.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ What crosses: a `Board` and a seeded generator -> `QA` (kind, language, question
 is never asked here. Templates: `{c}` is a colour, `{w}` "number" or "text".
 """
 
+# ruff: noqa: E501 (tables of words: a Chinese character counts double)
 from __future__ import annotations
 
 import random

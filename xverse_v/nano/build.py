@@ -25,7 +25,7 @@ from xverse_v.nano.tower import train_tower
 from xverse_v.nano.words import train_words
 
 log = logging.getLogger(__name__)
-TOWER_STEPS, WORDS_STEPS = 6500, 4000
+TOWER_STEPS, WORDS_STEPS = 5000, 4000
 TOWER_SEED, WORDS_SEED, PROJECTOR_SEED = 1, 2, 3
 FACTS = {
     "vision tower": f"{TOWER_STEPS:,} steps of 31 or more views with dense labels, seed {TOWER_SEED}",

@@ -1,8 +1,9 @@
 """Bar, line and pie charts in varied styles, drawn by matplotlib.
 
-What crosses: `make_chart(seed)` -> `Chart`, which draws itself and knows its marks. Values are whole numbers from 1 to 9
-on an axis from 0 to 10, in a pie tenths of the whole. What an item is called is its colour. Marks lie in the global view:
-at the top of a bar, at the end of a line, in the middle of a slice. This file refuses to know about questions.
+What crosses: `make_chart(seed)` -> `Chart`, which draws itself and knows its marks. Values are whole numbers from 1
+to 9 on an axis from 0 to 10, in a pie tenths of the whole. What an item is called is its colour. Marks lie in the
+global view: at the top of a bar, at the end of a line, in the middle of a slice. This file refuses to know about
+questions.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from PIL import Image
@@ -28,7 +30,8 @@ TOP = 10
 
 @dataclass(frozen=True)
 class Item:
-    """A bar, a line or a slice. `values`: of a line at every point, else one. `x`, `y`: its mark, 0..1 from top left."""
+    """A bar, a line or a slice. `values`: of a line at every point, else one. `x`, `y`: its mark, 0..1 from top
+    left."""
 
     colour: str
     paint: tuple[float, float, float]
@@ -71,7 +74,7 @@ class Chart:
     style: Style
 
     def ranked(self, item: Item) -> tuple[str, ...]:
-        """"rank largest" or "rank smallest", where no other item shares it."""
+        """ "rank largest" or "rank smallest", where no other item shares it."""
         values = [other.value for other in self.items]
         found: list[str] = []
         for name, best in (("largest", max(values)), ("smallest", min(values))):
@@ -85,7 +88,9 @@ class Chart:
         for item in self.items:
             text = str(item.value) if self.kind != "pie" else f"{item.value}0"
             meanings = (f"kind {ITEM[self.kind]}", f"colour {item.colour}", *self.ranked(item), *text_meanings(text))
-            marks.append(Mark(meanings, global_patch(item.x * self.width, item.y * self.height, self.width, self.height)))
+            marks.append(
+                Mark(meanings, global_patch(item.x * self.width, item.y * self.height, self.width, self.height))
+            )
         return marks
 
     def draw(self) -> Image.Image:
@@ -188,7 +193,7 @@ def _line_items(rng: random.Random, colours: list[str], style: Style) -> list[It
     points = rng.randint(3, 6)
     while True:
         ends = sorted(rng.sample(range(1, 10), len(colours)), reverse=True)
-        if all(high - low >= 2 for high, low in zip(ends, ends[1:], strict=False)):
+        if all(high - low >= 2 for high, low in pairwise(ends)):
             break
     reach = (points - 1) / (points + 0.08 * points - 1)
     items = []

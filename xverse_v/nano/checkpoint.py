@@ -29,6 +29,15 @@ def save(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step
     os.replace(folder / "state.json.new", folder / "state.json")
 
 
+def note(folder: Path, step: int, scores: dict[str, float]) -> None:
+    """Adds a line to `folder/scores.jsonl`, the learning curve. After a resume a step may stand there twice; the later
+    line counts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rounded = {name: round(value, 4) for name, value in scores.items()}
+    with (folder / "scores.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **rounded}) + "\n")
+
+
 def load_module(folder: Path) -> dict[str, torch.Tensor]:
     """The module's tensors alone, by their own names."""
     tensors = load_file(folder / "state.safetensors")

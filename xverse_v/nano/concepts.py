@@ -1,8 +1,8 @@
 """What an image token of the built-in model can mean, and where in the views such meanings lie.
 
 What crosses: `CONCEPTS`, the names that drawing, vision tower and decoder share ("colour red", "char1 7", "cell 0 2");
-`Mark`, a place in an image with its meanings; `placed`, which finds the view and the patch of every mark. A view has 8x8
-patches of 28 pixels. This file refuses to know how anything is drawn or asked.
+`Mark`, a place in an image with its meanings; `placed`, which finds the view and the patch of every mark. A view has
+8x8 patches of 28 pixels. This file refuses to know how anything is drawn or asked.
 """
 
 from __future__ import annotations

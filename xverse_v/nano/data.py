@@ -1,10 +1,11 @@
 """The built-in model's training data and benchmarks as files, in the formats that everyone's data comes in.
 
-    python -m xverse_v.nano.data data/nano [--pairs 6000] [--conversations 9000] [--benchmarks 1000]
+    python -m xverse_v.nano.data data/nano [--pairs 4000] [--conversations 6000]
 
-What crosses: a folder name in; out come `pairs-00000.tar` ... (image and caption, for stage 1), `conversations.json` and
-`held_out.json` (LLaVA's form, for stage 2) with `images/`, and `benchmarks/*.tsv` (VLMEvalKit's form, unseen seeds). The
-same command writes the same bytes. This file decides the mix of both stages; it refuses to know how they are trained.
+What crosses: a folder name in; out come `pairs-00000.tar` ... (image and caption, for stage 1), `conversations.json`
+and `held_out.json` (LLaVA's form, for stage 2) with `images/`, and `benchmarks/*.tsv` (VLMEvalKit's form, unseen
+seeds). The same command writes the same bytes. This file decides the mix of both stages; it refuses to know how they
+are trained.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from xverse_v.nano.ask import LANGUAGES, ask, ask_two, caption, refuse
 from xverse_v.nano.concepts import Picture
 from xverse_v.nano.questions import QA
 from xverse_v.nano.rows import PRACTICE, make_picture
+from xverse_v.nano.views import picture_grid
 from xverse_v.nano.world import make_scene, split_seed
 
 log = logging.getLogger(__name__)
@@ -34,10 +36,10 @@ PAIRS_A_SHARD = 500
 TURNS = 4
 HELD_OUT = 2**38  # first number of the held-out conversations in their split
 # What sample number n is about, by n modulo the length.
-PAIR_MIX = ("scene", "written", "board", "chart", "scene", "board", "written", "chart")
+PAIR_MIX = ("scene", "written", "chart", "scene", "board", "chart", "written", "scene")
 TALK_MIX = (
-    "scene", "board", "chart", "written", "pair", "scene", "board", "chart", "scene", "written", "board", "scene", "pair",
-    "chart", "scene", "talk",
+    "scene", "board", "chart", "written", "pair", "scene", "board", "chart", "scene", "written", "board", "scene",
+    "pair", "chart", "scene", "talk",
 )  # fmt: skip
 
 
@@ -56,8 +58,19 @@ def encoded(image: Image.Image) -> bytes:
 # Stage 1 --------------------------------------------------------------------------------------------------------------
 
 
+def _small_picture(kind: str, seed: int) -> Picture:
+    """A picture of one view, of a board two by two tiles: the first of its kind from `seed` on."""
+    if kind in ("scene", "written"):
+        return make_scene(seed, (224, 224), written=kind == "written")
+    while True:
+        picture = make_picture(kind, seed)
+        if picture_grid(picture).tiles == (4 if kind == "board" else 1):
+            return picture
+        seed += 2**36
+
+
 def _pair(number: int) -> tuple[bytes, str]:
-    picture = make_picture(PAIR_MIX[number // 2 % len(PAIR_MIX)], split_seed("pretrain", number))
+    picture = _small_picture(PAIR_MIX[number // 2 % len(PAIR_MIX)], split_seed("pretrain", number))
     # Languages take turns, as the recipe's `pair_questions` do; rows are counted from 1.
     return png(picture), caption(picture, LANGUAGES[(number + 1) % 2]).answer
 
@@ -164,8 +177,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Draw the built-in model's data.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pairs", type=int, default=6000, help="image-text pairs of stage 1")
-    parser.add_argument("--conversations", type=int, default=9000, help="conversations of stage 2")
+    parser.add_argument("--pairs", type=int, default=4000, help="image-text pairs of stage 1")
+    parser.add_argument("--conversations", type=int, default=6000, help="conversations of stage 2")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

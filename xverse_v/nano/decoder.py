@@ -161,9 +161,9 @@ def make_decoder(seed: int) -> tuple[LlamaForCausalLM, torch.Tensor]:
 
     A lookup ("the colour of what is a circle") is slow to be found from random weights, so the start is wired for it.
     Every concept has one direction in image tokens (`seen`) and one in words (`said`); words of one meaning share
-    theirs in both languages, in and out. In the first half of the layers three heads ask in `said`, match in `seen`, and
-    bring what they find back in `said`, three more bring the characters of what they match; in the second half the same
-    heads copy along `said`. Two heads a layer and everything else are random, and training moves it all.
+    theirs in both languages, in and out. In the first half of the layers three heads ask in `said`, match in `seen`,
+    and bring what they find back in `said`, three more bring the characters of what they match; in the second half
+    the same heads copy along `said`. Two heads a layer and everything else are random, and training moves it all.
     """
     torch.manual_seed(seed)
     model = LlamaForCausalLM(decoder_config())

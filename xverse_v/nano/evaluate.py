@@ -1,7 +1,7 @@
 """How good the built-in model is: greedy answers through the product's own engine, on unseen seeds.
 
-What crosses: a model folder -> rows with counts, shares and 95 % Wilson intervals. A question counts as right only if the
-whole answer equals the truth. This file knows nothing of how the model was trained.
+What crosses: a model folder -> rows with counts, shares and 95 % Wilson intervals. A question counts as right only if
+the whole answer equals the truth. This file knows nothing of how the model was trained.
 
     python -m xverse_v.nano.evaluate FOLDER [--questions 1000] [--start 0] [--rows scenes,charts] [--out scores.json]
 """
@@ -107,7 +107,9 @@ def report(scores: Mapping[str, Any]) -> str:
     lines = []
     for name, row in scores.items():
         low, high = (100 * value for value in row["interval"])
-        lines.append(f"{name:44s} {row['right']:5d} / {row['asked']:5d}  {100 * row['share']:5.1f} %  [{low:.1f}, {high:.1f}]")
+        lines.append(
+            f"{name:44s} {row['right']:5d} / {row['asked']:5d}  {100 * row['share']:5.1f} %  [{low:.1f}, {high:.1f}]"
+        )
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
 """The built-in model as an ordinary model folder: at the start of its two stages, and as it is shipped.
 
-What crosses: the checkpoints of `tower` and `words` -> `write_start`, a folder with a fresh projector that the trainer takes
-like any other; a trained folder and its scores -> `ship`, the same folder with its model card. This file trains and
-measures nothing.
+What crosses: the checkpoints of `tower` and `words` -> `write_start`, a folder with a fresh projector that the
+trainer takes like any other; a trained folder and its scores -> `ship`, the same folder with its model card. This
+file trains and measures nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
 from xverse_v.nano import checkpoint
@@ -77,7 +77,8 @@ def tokenizer_plan() -> TokenizerPlan:
 
 
 def write_start(tower: Path, words: Path, out: Path, seed: int) -> None:
-    """The folder that stage 1 starts from: both halves trained, the projector not. An `out` that is there is replaced."""
+    """The folder that stage 1 starts from: both halves trained, the projector not. An `out` that is there is
+    replaced."""
     model = join_parts(tower, words, seed)
     partial = _fresh_folder(out)
     plan = tokenizer_plan()
@@ -95,13 +96,15 @@ def write_start(tower: Path, words: Path, out: Path, seed: int) -> None:
     _into_place(partial, out)
 
 
-def ship(trained: Path, out: Path, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
-    """Copies a trained folder to `out` with its model card. `facts`: name -> fact of the training."""
+def ship(trained: Path, out: Path, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
+    """Copies a trained folder to `out` with its model card. `facts`: name -> fact of the training; `measured`:
+    scores."""
     partial = _fresh_folder(out)
     for path in sorted(trained.iterdir()):
         if path.name != "manifest.json":
             shutil.copyfile(path, partial / path.name)
-    (partial / CARD).write_text(model_card(facts, scores), encoding="utf-8")
+    parameters = sum(tensor.numel() for tensor in load_file(trained / "model.safetensors").values())
+    (partial / CARD).write_text(model_card(parameters, facts, measured), encoding="utf-8")
     source = json.loads((trained / "manifest.json").read_text())["source"]
     write_manifest(partial, tiler="upright", source=source)
     _into_place(partial, out)

@@ -2,7 +2,8 @@
 
 What crosses: a split's name and a seeded generator -> a `Digit` (which sample, its value, its look) and `write`, which
 puts it on an image. Every fifth sample belongs to the test split and no training image ever shows it. This file refuses
-to know where in an image a digit goes. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI.
+to know where in an image a digit goes. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits",
+UCI.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The questions that the built-in model is measured with: unseen seeds, unseen handwriting, nouns it was never taught.
 
-What crosses: a row's name, a first number and a count -> `Item`s; the same numbers give the same items. Rows and what they
-hold are `ROWS`. This file refuses to know about models; `evaluate` asks, `benchmarks` writes files.
+What crosses: a row's name, a first number and a count -> `Item`s; the same numbers give the same items. Rows and what
+they hold are `ROWS`. This file refuses to know about models; `evaluate` asks, `benchmarks` writes files.
 """
 
 from __future__ import annotations

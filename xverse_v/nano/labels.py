@@ -29,8 +29,8 @@ UNKNOWN = -100
 
 @dataclass(frozen=True)
 class LabelledViews:
-    """`views` uint8[V, 224, 224, 3]; `labels` int64[V, groups, 64]; `cover` int64[V, 2, 64]: shape and colour that cover
-    a patch, 0 nothing, -100 unknown; `whole` bool[V]: is it a global view."""
+    """`views` uint8[V, 224, 224, 3]; `labels` int64[V, groups, 64]; `cover` int64[V, 2, 64]: shape and colour that
+    cover a patch, 0 nothing, -100 unknown; `whole` bool[V]: is it a global view."""
 
     views: np.ndarray
     labels: np.ndarray
@@ -50,7 +50,8 @@ def patch_labels(meanings: dict[tuple[int, int], Meanings], views: int) -> np.nd
 
 
 def _cover(scene: Scene, box: Rectangle) -> np.ndarray:
-    """int64[2, 64]: shape and colour of the object that covers most of a patch, 0 where less than a fifth is covered."""
+    """int64[2, 64]: shape and colour of the object that covers most of a patch, 0 where less than a fifth is
+    covered."""
     left, top, right, bottom = box
     canvas = Image.new("L", (_FINE, _FINE), 0)
     pen = ImageDraw.Draw(canvas)

@@ -218,7 +218,8 @@ def caption(language: str, scene: Scene) -> str:
         size, words = phrases.WORDS[language]["large" if thing.large else "small"], thing_words(language, thing)
         lines[thing.row, thing.column] = f"{size} {words}" if language == "en" else f"{size}{words}"
     for written in scene.digits:
-        lines[written.row, written.column] = f"handwritten {written.digit.value}" if language == "en" else f"手写的{written.digit.value}"
+        lines[written.row, written.column] = (
+            f"handwritten {written.digit.value}" if language == "en" else f"手写的{written.digit.value}"
+        )
     colon, comma = (": ", "; ") if language == "en" else ("：", "；")
     return comma.join(f"{places[cell][0]}{colon}{lines[cell]}" for cell in sorted(lines))
-

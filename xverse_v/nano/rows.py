@@ -14,7 +14,16 @@ from xverse_v.nano import phrases
 from xverse_v.nano.ask import LANGUAGES, ask, ask_two, caption, refuse
 from xverse_v.nano.charts import make_chart
 from xverse_v.nano.concepts import (
-    ANCHOR_PATCHES, CELLS, COLOURS, NO_CELL, PATCHES, SHAPES, Meanings, Picture, cell_meanings, concept,
+    ANCHOR_PATCHES,
+    CELLS,
+    COLOURS,
+    NO_CELL,
+    PATCHES,
+    SHAPES,
+    Meanings,
+    Picture,
+    cell_meanings,
+    concept,
 )  # fmt: skip
 from xverse_v.nano.detail import make_board
 from xverse_v.nano.questions import KINDS, QA
@@ -37,7 +46,8 @@ SYSTEMS = ("You are a helpful assistant.", "Answer the question about the image.
 
 @dataclass
 class WordRow:
-    """`kind`: an entry of `MIX`. `meanings`: concepts at every placeholder token, in order; `asked`: what is measured."""
+    """`kind`: an entry of `MIX`. `meanings`: concepts at every placeholder token, in order; `asked`: what is
+    measured."""
 
     kind: str
     row: Row = field(default_factory=Row)
@@ -63,7 +73,11 @@ def _patches(rng: random.Random, picture: Picture, keep: float) -> tuple[list[tu
         # Sometimes a tile looks like a whole image: the decoder must go by the global view all the same.
         for _ in range(rng.randint(1, 4) if isinstance(picture, Scene) and rng.random() < 0.5 else 0):
             at = rng.randrange(len(ANCHOR_PATCHES))
-            seen = (f"kind {rng.choice(('shape', 'nothing'))}", f"shape {rng.choice(SHAPES)}", f"colour {rng.choice(COLOURS)}")
+            seen = (
+                f"kind {rng.choice(('shape', 'nothing'))}",
+                f"shape {rng.choice(SHAPES)}",
+                f"colour {rng.choice(COLOURS)}",
+            )
             meant[rng.randrange(1, views) * PATCHES + ANCHOR_PATCHES[at]] = tuple(
                 concept(name) for name in (*seen, *cell_meanings(at // CELLS, at % CELLS))
             )
@@ -71,7 +85,9 @@ def _patches(rng: random.Random, picture: Picture, keep: float) -> tuple[list[tu
     return [(patch, meant.get(patch, NO_CELL)) for patch in kept], views * PATCHES
 
 
-def _add_image(rng: random.Random, made: WordRow, before: tuple[int, ...], parent: int, picture: Picture, keep: float) -> int:
+def _add_image(
+    rng: random.Random, made: WordRow, before: tuple[int, ...], parent: int, picture: Picture, keep: float
+) -> int:
     """Hangs `before` and the image's placeholder tokens below `parent`; returns the new segment."""
     kept, total = _patches(rng, picture, keep)
     start = made.row.ends[parent] if parent >= 0 else 0

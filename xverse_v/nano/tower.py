@@ -1,18 +1,17 @@
 """Step one of the recipe: the vision tower learns to see, from dense labels that the drawing program knows.
 
-What crosses: `train_tower(folder, steps)` -> a checkpoint in `folder`. The tower is a stock CLIP vision model; the linear
-heads on its patch features are thrown away afterwards. It stands in for CLIP, which learnt from captions. This file
-refuses to know about words.
+What crosses: `train_tower(folder, steps)` -> a checkpoint in `folder`. The tower is a stock CLIP vision model; the
+linear heads on its patch features are thrown away afterwards. It stands in for CLIP, which learnt from captions. This
+file refuses to know about words.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -50,7 +49,8 @@ def vision_config() -> CLIPVisionConfig:
 
 
 class SeeingTower(nn.Module):
-    """The tower and its heads: one a group of `SEEN`, what covers a patch (shape, colour), and the patch's row and column.
+    """The tower and its heads: one a group of `SEEN`, what covers a patch (shape, colour), and the patch's row and
+    column.
 
     Without the last two the tower forgets where a patch is on its way up, and no projector can tell the decoder.
     """
@@ -77,7 +77,8 @@ class SeeingTower(nn.Module):
 
 
 def tower_batch(pools: Mapping[str, pool.Pool], split: str, step: int) -> LabelledViews:
-    """The views of one step: scenes (of large ones the global view and a tile), handwriting, and what the pools hold."""
+    """The views of one step: scenes (of large ones the global view and a tile), handwriting, and what the pools
+    hold."""
     parts = []
     for index in range(step * SCENES_A_STEP, (step + 1) * SCENES_A_STEP):
         parts.append(_global_and_tile(make_scene(split_seed(split, index)), index))
@@ -104,8 +105,8 @@ def pixels_of(given: LabelledViews) -> torch.Tensor:
 def tower_loss(logits: list[torch.Tensor], given: LabelledViews) -> torch.Tensor:
     """Sum over heads of mean cross-entropies. Patches that mean something weigh as much as all that mean nothing.
 
-    In tiles "nothing" weighs a quarter: a tile that shows one object looks like a global view of one large object. Where
-    in doubt the tower shall see it, and the decoder, which knows the position, shall judge.
+    In tiles "nothing" weighs a quarter: a tile that shows one object looks like a global view of one large object.
+    Where in doubt the tower shall see it, and the decoder, which knows the position, shall judge.
     """
     labels, cover = torch.from_numpy(given.labels), torch.from_numpy(given.cover)
     quiet = torch.where(torch.from_numpy(given.whole), 1.0, 0.25)[:, None].expand(-1, PATCHES)
@@ -117,7 +118,9 @@ def tower_loss(logits: list[torch.Tensor], given: LabelledViews) -> torch.Tensor
         total = total + (loss * ~held * quiet).sum() / (~held * quiet).sum()
         # Among marked patches the absence of a property is as much news as its presence.
         told = marked & ~held
-        total = total + (2.0 if at >= _TEXT else 1.0) * (loss[held].sum() + 0.3 * loss[told].sum()) / (held.sum() + 0.3 * told.sum()).clamp(min=1)
+        total = total + (2.0 if at >= _TEXT else 1.0) * (loss[held].sum() + 0.3 * loss[told].sum()) / (
+            held.sum() + 0.3 * told.sum()
+        ).clamp(min=1)
     first = len(GROUPS)
     for at in range(2):
         known = (cover[:, at] != UNKNOWN).any()
@@ -134,8 +137,8 @@ def tower_loss(logits: list[torch.Tensor], given: LabelledViews) -> torch.Tensor
 def tower_scores(model: SeeingTower, start: int, count: int) -> dict[str, float]:
     """Shares of marked patches read right in every group, on `count` unseen pictures of every kind; "false": share of
     unmarked patches of global views that are taken for something."""
-    makers = {
-        "scene": lambda seed: make_scene(seed),
+    makers: dict[str, Callable[[int], Picture]] = {
+        "scene": make_scene,
         "digit": lambda seed: make_scene(seed, (224, 224), written=True),
         "tag": make_board,
         "chart": make_chart,
@@ -170,7 +173,8 @@ def train_tower(
     scored: int = 40,
     stop: int | None = None,
 ) -> None:
-    """Trains up to `steps` steps, resuming from `folder`; the rate falls over the last `decay` steps. `pools`: see pool.py.
+    """Trains up to `steps` steps, resuming from `folder`; the rate falls over the last `decay` steps. `pools`: see
+    pool.py.
 
     Every `every` steps it saves and scores `scored` unseen pictures a kind. `stop`: leave after this step.
     """
@@ -195,4 +199,5 @@ def train_tower(
         if (step + 1) % every == 0 or step + 1 == steps:
             scores = tower_scores(model, 0, scored)
             log.info("tower step %d %s", step + 1, {name: round(value, 3) for name, value in scores.items()})
+            checkpoint.note(folder, step + 1, scores)
             checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})

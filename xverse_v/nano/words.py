@@ -1,9 +1,9 @@
 """Step two of the recipe: the decoder learns to answer before it has seen a pixel.
 
-What crosses: `train_words(folder, steps)` -> a checkpoint in `folder`. An image is written out as vectors: at a patch that
-means something the sum of its concepts, elsewhere one vector for "nothing of note". Most of those are left out at first
-and come back during the run. The decoder stands in for XVERSE-13B-Chat, which learnt to reason from text; the table of
-concepts is thrown away afterwards. This file refuses to know about pixels.
+What crosses: `train_words(folder, steps)` -> a checkpoint in `folder`. An image is written out as vectors: at a patch
+that means something the sum of its concepts, elsewhere one vector for "nothing of note". Most of those are left out
+at first and come back during the run. The decoder stands in for XVERSE-13B-Chat, which learnt to reason from text;
+the table of concepts is thrown away afterwards. This file refuses to know about pixels.
 """
 
 from __future__ import annotations
@@ -106,4 +106,5 @@ def train_words(
         if (step + 1) % every == 0 or step + 1 == steps:
             scores = word_scores(model, 0, scored, keep)
             log.info("words step %d %s", step + 1, {name: round(value, 3) for name, value in scores.items()})
+            checkpoint.note(folder, step + 1, scores)
             checkpoint.save(folder, model, optimiser, step + 1, {"scores": scores, "seed": seed})

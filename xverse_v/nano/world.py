@@ -89,9 +89,7 @@ class Scene:
         for written in self.digits:
             held[written.row, written.column] = ("kind digit", f"char1 {written.digit.value}")
         cells = [(row, column) for row in range(CELLS) for column in range(CELLS)]
-        return [
-            Mark((*held.get(cell, ("kind nothing",)), *cell_meanings(*cell)), cell_patch(*cell)) for cell in cells
-        ]
+        return [Mark((*held.get(cell, ("kind nothing",)), *cell_meanings(*cell)), cell_patch(*cell)) for cell in cells]
 
     def draw(self) -> Image.Image:
         """RGB image of `width` x `height` pixels, edges smoothed."""
@@ -139,7 +137,7 @@ def _place(
     cell_width, cell_height = width / CELLS, height / CELLS
     base = min(cell_width, cell_height)
     large = huge or rng.random() < 0.5
-    for attempt in range(60):
+    for _ in range(60):
         x = (column + 0.5 + rng.uniform(-free, free)) * cell_width
         y = (row + 0.5 + rng.uniform(-free, free)) * cell_height
         wanted = rng.uniform(0.4, 1.3) if huge else rng.uniform(0.37, 0.45) if large else rng.uniform(0.21, 0.27)
@@ -206,4 +204,3 @@ def outline(thing: Thing) -> list[tuple[float, float]]:
             wave = 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
             corners.append((x + r * math.sin(t) ** 3, y - r * (wave + 2.5) / 16))
     return corners
-

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,7 @@ from xverse_v.errors import XverseError, error
 from xverse_v.inference.answer import Answer
 from xverse_v.inference.assistant import Assistant, tile_limit
 from xverse_v.inference.prompt import ImageInput
+from xverse_v.media import open_image
 
 from .backend import Call, Document, State
 from .errors import as_error
@@ -29,7 +31,7 @@ from .scheduler import Scheduler, SchedulerLimits
 from .scheduler_ticket import Ticket
 from .settings import ServeSettings
 from .tiles import tile_document
-from .translate import common_detail, images_of, text_of, translate
+from .translate import common_detail, image_places, images_of, text_of, translate
 
 log = logging.getLogger(__name__)
 
@@ -86,22 +88,24 @@ class LocalBackend:
         log.info("%s is ready", self._settings.model_name)
 
     async def complete(self, call: Call) -> Document:
-        ticket, envelope = await self._submit(call)
-        async with ticket:
-            answer = await ticket.wait()
+        async with self._naming_images(call.request):
+            ticket, envelope = await self._submit(call)
+            async with ticket:
+                answer = await ticket.wait()
         self._account(call, ticket, answer)
         return envelope.completion(answer)
 
     async def stream(self, call: Call) -> AsyncGenerator[Document, None]:
-        ticket, envelope = await self._submit(call)
-        async with ticket:
-            begun = False
-            async for chunk in ticket:
-                if not begun:
-                    begun = True
-                    yield envelope.first_chunk()
-                if document := envelope.chunk(chunk):
-                    yield document
+        async with self._naming_images(call.request):
+            ticket, envelope = await self._submit(call)
+            async with ticket:
+                begun = False
+                async for chunk in ticket:
+                    if not begun:
+                        begun = True
+                        yield envelope.first_chunk()
+                    if document := envelope.chunk(chunk):
+                        yield document
         answer = ticket.answer
         yield envelope.last_chunk(answer.finish_reason)
         self._account(call, ticket, answer)
@@ -177,7 +181,7 @@ class LocalBackend:
         What is on the network is fetched here, under a bound of its own. Where one request wants both low and full
         detail, the images are also opened here, each with its own tiles.
         """
-        wanted = [image for message in request.messages for image in images_of(message)]
+        wanted = [image for _, image in image_places(request)]
         mixed = common_detail(request) is None
         if not mixed and all(is_inline(image.url) for image in wanted):
             return lambda image: image.url
@@ -190,6 +194,21 @@ class LocalBackend:
                     source = await asyncio.to_thread(assistant.prompts.prepare, source, most)
                 found[id(image)] = source
         return lambda image: found[id(image)]
+
+    @asynccontextmanager
+    async def _naming_images(self, request: ChatRequest) -> AsyncIterator[None]:
+        """Gives an image's error the name of the field it came in.
+
+        The scheduler opens images without knowing their fields, so after a failure, and only then, they are opened
+        again to see which one it is.
+        """
+        try:
+            yield
+        except XverseError as problem:
+            if problem.code.startswith("E5") and "param" not in problem.facts:
+                async with self._side:
+                    problem.facts["param"] = await asyncio.to_thread(_refused_image, request, problem.code)
+            raise
 
     def _account(self, call: Call, ticket: Ticket, answer: Answer) -> None:
         """Counters, and the answer's words where the log may have them."""
@@ -206,6 +225,18 @@ class LocalBackend:
         self._metrics.answered(counts, first, each)
         if self._settings.log_prompts:
             log.info("%s answered %r", call.facts.request_id, answer.text)
+
+
+def _refused_image(request: ChatRequest, code: str) -> str:
+    """The field of the first image that is refused with ``code``. Those that were fetched are not fetched again."""
+    for place, image in image_places(request):
+        try:
+            if is_inline(image.url):
+                open_image(image.url, paths=False)
+        except XverseError as problem:
+            if problem.code == code:
+                return place
+    return "messages"
 
 
 def _as_logged(request: ChatRequest) -> str:

@@ -36,6 +36,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 HEALTH = "/health"
 _COSTLY = frozenset({"/v1/chat/completions", "/v1/tiles"})  # what a rate is counted for
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONGEST_NOTES = 2000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -109,6 +110,7 @@ class Gate:
         if not isinstance(problem, XverseError):
             frames = "".join(traceback.format_tb(problem.__traceback__))
             words = f": {problem}" if self._settings.log_prompts else ""
+            facts.notes.clear()  # whatever they say, the answer is an error now
             log.error("%s failed with %s%s\n%s", facts.request_id, type(problem).__name__, words, frames)
         known = as_error(problem)
         facts.code = known.code
@@ -178,16 +180,19 @@ def _with_headers(send: Send, facts: Facts) -> Send:
     """A ``send`` that adds our headers to the response's start and notes its status."""
 
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            facts.status = message["status"]
+        starts = message["type"] == "http.response.start"
+        if starts:
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = facts.request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Cache-Control"] = "no-store"
             if facts.notes:
-                headers["X-Notes"] = "; ".join(facts.notes).encode("ascii", "backslashreplace").decode()[:2000]
+                # Field names are the client's: escaped, none can end the header or begin another.
+                headers["X-Notes"] = "; ".join(facts.notes).encode("unicode_escape").decode()[:_LONGEST_NOTES].strip()
             if facts.seed is not None:
                 headers["X-Seed"] = str(facts.seed)
         await send(message)
+        if starts:
+            facts.status = message["status"]
 
     return sending

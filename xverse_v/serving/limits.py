@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,18 +75,19 @@ class BodyReader:
         all bodies together hold too much; `Disconnected`.
         """
         limit = self._limits.body_bytes
+        coming = _pieces(receive)
         if announced is not None and announced > limit:
-            await _drain(receive, announced)
+            await _drain(coming, announced)
             raise error("E607", bytes=announced, limit=limit)
         pieces: list[bytes] = []
         try:
             async with asyncio.timeout(self._limits.body_seconds):
-                async for piece in _pieces(receive):
+                async for piece in coming:
                     share.add(len(piece))
                     pieces.append(piece)
                     if share.bytes > limit:
                         pieces.clear()
-                        await _drain(receive, limit)
+                        await _drain(coming, limit)
                         raise error("E607", bytes=share.bytes, limit=limit)
                     if self.held > self._limits.held_bytes:
                         raise error("E623", held=self.held, limit=self._limits.held_bytes, retry_after=1)
@@ -107,7 +108,7 @@ class _Share:
         self._reader.held += count
 
 
-async def _pieces(receive: Receive) -> Any:
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -118,14 +119,14 @@ async def _pieces(receive: Receive) -> Any:
             return
 
 
-async def _drain(receive: Receive, most: int) -> None:
+async def _drain(coming: AsyncIterator[bytes], most: int) -> None:
     """Read on for a while and forget it. A client that is still sending when its connection closes sees a broken
     connection instead of the answer that tells it why.
     """
     seen = 0
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            async for piece in _pieces(receive):
+            async for piece in coming:
                 seen += len(piece)
                 if seen > 4 * most:
                     return

@@ -168,6 +168,6 @@ def _unknown(value: Any, path: str) -> Iterator[str]:
     elif isinstance(value, BaseModel):
         prefix = f"{path}." if path else ""
         if not isinstance(value, OtherPart):  # refused as a whole
-            yield from (prefix + name for name in value.model_extra or {})
+            yield from (prefix + (name if name.strip() else repr(name)) for name in value.model_extra or {})
         for name in type(value).model_fields:
             yield from _unknown(getattr(value, name), prefix + name)

@@ -18,7 +18,7 @@ class SchedulerLimits:
     - ``seconds``: wall clock of one request, from submit to its last token.
     - ``preparers``: threads that open images and make prompts. At most ``rows`` requests are ready ahead of their turn,
       because a ready one holds its images decoded.
-    - ``pass_tokens``: most prompt tokens between two decode steps; None prefills each part of a prompt whole.
+    - ``pass_tokens``: most prompt tokens of one pass, see `Engine`; None prefills each part of a prompt whole.
     """
 
     rows: int = 8

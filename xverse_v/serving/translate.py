@@ -7,7 +7,7 @@ URL it came as, until the scheduler's threads open it through the media door. A 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,8 +49,8 @@ def check_shape(request: ChatRequest, limits: Limits, remote: RemotePolicy | Non
         if found and role != "user":
             raise _bad_message(path, f"{len(found)} image(s) in a {role} message", "images in user messages only")
         images += len(found)
-        for image in found:
-            refuse_address(image.url, remote, f"{path}.content.image_url.url")
+    for place, image in image_places(request):
+        refuse_address(image.url, remote, place)
     if images > limits.images:
         raise error("E621", param="messages", got=images, limit=limits.images)
     if request.messages[-1].role != "user":
@@ -124,6 +124,14 @@ def images_of(message: ChatMessage) -> list[ImageUrl]:
     """Images of a message in order."""
     parts = message.content if isinstance(message.content, list) else []
     return [part.image_url for part in parts if part.type == "image_url"]
+
+
+def image_places(request: ChatRequest) -> Iterator[tuple[str, ImageUrl]]:
+    """Every image with the name of its field: ``messages[0].content[1].image_url``."""
+    for index, message in enumerate(request.messages):
+        for number, part in enumerate(message.content if isinstance(message.content, list) else []):
+            if part.type == "image_url":
+                yield f"messages[{index}].content[{number}].image_url", part.image_url
 
 
 def text_of(message: ChatMessage) -> str:

@@ -35,6 +35,7 @@ def made_run(work_dir, benchmark, value, *, model="nano", profile="vlmevalkit-20
     counts = {"asked": 100, "answered": 100, "bad": 0, "left_out": 0, "beyond_limit": given["beyond"]}
     document = {"format": 1, "benchmark": benchmark, "profile": profile, "model": model, "bundle": "ab" * 32}
     document |= {"code": "c", "judge": given["judge"] or None, "counts": counts}
+    (folder / "bundle.json").write_text(json.dumps({"bundle": document["bundle"]}))
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "scores.json").write_text(json.dumps(document | {"scores": [asdict(score) for score in scores]}))
     return folder

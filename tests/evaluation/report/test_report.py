@@ -109,7 +109,7 @@ def test_runs_that_differ_never_share_a_column(tmp_path):
         "vlmevalkit, w1",
         "vlmevalkit-2024-04, w1, run 2",
     ]
-    shown = [row.cells[:4] for row in comparison.rows if row.name == "MMStar"][0]
+    shown = next(row.cells[:4] for row in comparison.rows if row.name == "MMStar")
     assert [cell.value for cell in shown] == [137.0, 138.0, 139.0, 140.0]
 
 
@@ -194,6 +194,14 @@ def test_a_report_is_the_same_bytes_again(tmp_path):
     made_run(tmp_path / "w", "MMStar", 40.0)
     first = [path.read_bytes() for path in write_report([tmp_path / "w"], tmp_path / "1")]
     assert first == [path.read_bytes() for path in write_report([tmp_path / "w"], tmp_path / "2")]
+
+
+def test_scores_older_than_their_run_are_not_compared(tmp_path):
+    folder = made_run(tmp_path, "MMStar", 99.0)
+    (folder / "bundle.json").write_text('{"bundle": "other"}')
+    assert "after it was scored" in row_of(tmp_path, "MMStar").cells[0].apart[0]
+    (folder / "bundle.json").unlink()
+    assert "not finished" in row_of(tmp_path, "MMStar").cells[0].apart[0]
 
 
 def test_what_cannot_be_reported_says_why(tmp_path):

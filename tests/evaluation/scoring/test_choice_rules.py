@@ -12,13 +12,14 @@ OPTIONS = {"A": "red", "B": "blue"}
 def test_the_english_prompt_to_the_last_byte():
     prompt = judge_prompt("What colour", OPTIONS, "it {is} red")
     assert prompt.startswith(
-        "You are an AI assistant who will help me to match an answer with several options of a single-choice question. "
-        "You are provided with a question, several options, and an answer, and you need to find which option is most "
-        "similar to the answer. If the meaning of all options are significantly different from the answer, output Z. "
-        "Your should output a single uppercase character in A, B, C, D (if they are valid options), and Z. \nExample 1"
-        ": \nQuestion: What is the main object in image?\nOptions: A. teddy bear B. rabbit C. cat D. dog\nAnswer: a cute "
-        "teddy bear\nYour output: A\nExample 2: \nQuestion: What is the main object in image?\nOptions: A. teddy bear "
-        "B. rabbit C. cat D. dog\nAnswer: Spider\nYour output: Z\nExample 3: \nQuestion: "
+        "You are an AI assistant who will help me to match an answer with several options of a single-choice "
+        "question. You are provided with a question, several options, and an answer, and you need to find "
+        "which option is most similar to the answer. If the meaning of all options are significantly different "
+        "from the answer, output Z. Your should output a single uppercase character in A, B, C, D (if they are "
+        "valid options), and Z. \nExample 1: \nQuestion: What is the main object in image?\nOptions: A. teddy "
+        "bear B. rabbit C. cat D. dog\nAnswer: a cute teddy bear\nYour output: A\nExample 2: \nQuestion: What "
+        "is the main object in image?\nOptions: A. teddy bear B. rabbit C. cat D. dog\nAnswer: Spider\nYour "
+        "output: Z\nExample 3: \nQuestion: "
     )
     assert prompt.endswith(
         "Example 3: \nQuestion: What colour?\nOptions: There are several options: \nA. red\nB. blue\n\n"

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from xverse_v.errors import error
+
 from ..contract import Profile
 from ..scoring.harness import of_april_2024
 from ..tsv import NaPolicy
 
 HOST = "opencompass.openxlab.space/utils"
 """Where VLMEvalKit's own table says its files lie; nothing here downloads them."""
+_LONGEST_LINE = 2**16  # a record of one question is far shorter; a record with an image is not needed whole
 
 
 @dataclass(kw_only=True)
@@ -37,8 +40,18 @@ class Described:
 
 def is_json(path: Path) -> bool:
     """True if the file begins as JSON does: the official files are told from TSV files by content, not by name."""
-    with path.open("rb") as file:
-        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    return first_line(path)[:1] in ("{", "[")
+
+
+def first_line(path: Path) -> str:
+    """The first line of a data file that is not blank, cut at 65,536 characters. Raises E716 if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            while (line := file.readline(_LONGEST_LINE)) and not line.strip():
+                pass
+    except OSError as reason:
+        raise error("E716", path=path, reason=reason.strerror or str(reason)) from reason
+    return line.strip()
 
 
 def folder_of(path: Path, image_root: Path | None, *names: str) -> Path:

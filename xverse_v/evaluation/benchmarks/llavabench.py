@@ -57,7 +57,7 @@ class LlavaBench(Described):
         facts = conditions(profile, judge, skipped)
         scores = _table(pairs, graded, facts, kept=kept)
         if len(graded) < len(pairs):
-            scores.append(_other(pairs, graded, facts, kept=kept))
+            scores += _other(pairs, graded, facts, kept=kept)
         return verdicts, scores
 
 
@@ -91,16 +91,20 @@ def _table(
         keys = [row.key for row, _ in pairs if category in ("", row.fields["category"])]
         grades = _values(keys, graded, kept=kept)
         unread = sum(key not in graded for key in keys)
+        if not category and sum(gpt4 for gpt4, _ in grades) <= 0:
+            raise error("E745", rows=len(pairs), judge=facts.judge)
         if grades:
             scores += _three(f"{category}: " if category else "", grades, unread, facts, kept=kept)
-    if not scores:
-        raise error("E745", rows=len(pairs), judge=facts.judge)
     return scores
 
 
 def _three(prefix: str, grades: Sequence[Grades], unread: int, facts: Conditions, *, kept: bool) -> list[Score]:
     note = "" if not unread else "unread grades count as -1" if kept else "unread grades are left out"
-    scores = [_relative(f"{prefix}Relative score", grades, unread, facts, note)]
+    scores = []
+    if sum(gpt4 for gpt4, _ in grades) > 0:
+        scores.append(_relative(f"{prefix}Relative score", grades, unread, facts, note))
+    else:
+        note += "; too many of them for a relative score"
     for place, name in ((1, "VLM score"), (0, "GPT-4 score")):
         values = [pair[place] / 10 for pair in grades]
         low, high = intervals.bootstrap([(value, 1) for value in values], lambda drawn: drawn[:, 0] / drawn[:, 1])
@@ -115,8 +119,6 @@ def _three(prefix: str, grades: Sequence[Grades], unread: int, facts: Conditions
 def _relative(name: str, grades: Sequence[Grades], unread: int, facts: Conditions, note: str) -> Score:
     """The ratio of the means, which is not the mean of the ratios."""
     gpt4, model = (sum(column) for column in zip(*grades, strict=True))
-    if gpt4 <= 0:
-        raise error("E745", rows=len(grades), judge=facts.judge)
     low, high = intervals.bootstrap(grades, lambda drawn: drawn[:, 1] / drawn[:, 0])
     value = 100 * model / gpt4
     interval = (min(100 * low, value), max(100 * high, value))
@@ -125,13 +127,13 @@ def _relative(name: str, grades: Sequence[Grades], unread: int, facts: Condition
 
 def _other(
     pairs: Sequence[tuple[Row, Prediction]], graded: dict[str, Grades], facts: Conditions, *, kept: bool
-) -> Score:
-    """The headline under the other rule for unread grades."""
+) -> list[Score]:
+    """The headline under the other rule for unread grades, where that rule gives one."""
     grades = _values([row.key for row, _ in pairs], graded, kept=not kept)
-    if not grades:
-        raise error("E745", rows=len(pairs), judge=facts.judge)
+    if sum(gpt4 for gpt4, _ in grades) <= 0:
+        return []
     rule = "unread grades left out" if kept else "unread grades as -1"
-    return _relative(f"Relative score ({rule})", grades, len(pairs) - len(graded), facts, "for comparison")
+    return [_relative(f"Relative score ({rule})", grades, len(pairs) - len(graded), facts, "for comparison")]
 
 
 def _values(keys: Sequence[str], graded: dict[str, Grades], *, kept: bool) -> list[Grades]:

@@ -67,18 +67,18 @@ class MMBench(Described):
         given = list(rows)
         if self.hidden and not any(row.answers for row, _ in given):
             questions, orphans = questions_of([row for row, _ in given], profile)
-            cut = orphans + sum(not question.complete for question in questions)
+            cut = len({row.group for row in orphans}) + sum(not question.complete for question in questions)
             raise error("E732", benchmark=self.name, rows=len(given), incomplete=cut, server=SERVER)
         pairs, skipped = scorable(given, self.name)
         answers = {row.key: prediction for row, prediction in pairs}
         questions, orphans = questions_of([row for row, _ in pairs], profile)
         if not questions:
-            raise error("E731", benchmark=self.name, hidden=0, refused=skipped, orphans=orphans)
+            raise error("E731", benchmark=self.name, hidden=0, refused=skipped, orphans=len(orphans))
         reader = _Reader(answers, profile, judge)
         hits = reader.circular(questions)
         reader.read([question.base for question in questions])
         verdicts = [reader.verdict(row) for row, _ in pairs]
-        return verdicts, self._scores(questions, hits, verdicts, skipped + orphans, profile, judge)
+        return verdicts, self._scores(questions, hits, verdicts, skipped + len(orphans), profile, judge)
 
     def _scores(
         self,
@@ -155,15 +155,16 @@ def group_of(row: Row) -> str:
     return str(int(row.key) % ROTATION) if _is_number(row.key) else row.key
 
 
-def questions_of(rows: Iterable[Row], profile: Profile) -> tuple[list[Question], int]:
-    """The questions whose unrotated pass is there, and how many rows belong to none.
+def questions_of(rows: Iterable[Row], profile: Profile) -> tuple[list[Question], list[Row]]:
+    """The questions whose unrotated pass is there, and the rows that belong to none.
 
     The unrotated pass has the index of its group; in April 2024 it was the one with an index below a million.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group or row.key, []).append(row)
-    questions, orphans = [], 0
+    questions: list[Question] = []
+    orphans: list[Row] = []
     for group, passes in groups.items():
         passes.sort(key=lambda row: (int(row.key) if _is_number(row.key) else 0, row.key))
         by_size = of_april_2024(profile) and _is_number(passes[0].key)
@@ -171,7 +172,7 @@ def questions_of(rows: Iterable[Row], profile: Profile) -> tuple[list[Question],
         if bases:
             questions.append(Question(bases[0], tuple(passes)))
         else:
-            orphans += len(passes)
+            orphans += passes
     return questions, orphans
 
 

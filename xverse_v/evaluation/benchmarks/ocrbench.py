@@ -16,7 +16,7 @@ from ..scoring import intervals, ocrbench
 from ..tsv import TsvRow, bad_row
 from . import prompts
 from .described import HOST, Described, folder_of, is_json
-from .reading import lacking, listed, named_image, place_of, record_rows, row_of, scorable, table_rows
+from .reading import as_texts, lacking, listed, named_image, place_of, record_rows, row_of, scorable, table_rows
 from .scores import Conditions, conditions
 
 FULL = sum(ocrbench.QUESTIONS.values())
@@ -78,8 +78,7 @@ def _official_row(record: Record, images: Path) -> Row | BadRow:
     value = record.value
     if problem := lacking(record, "question", "answers", "type", "image_path"):
         return problem
-    given = value["answers"]
-    golds = tuple(map(str, given)) if isinstance(given, list) else (str(given),)
+    golds = as_texts(value["answers"])
     fields = {"category": str(value["type"]), "dataset_name": str(value.get("dataset_name", ""))}
     # `id` counts within each source data set, so the two together name a question.
     key = f"{fields['dataset_name']}-{value['id']}" if "id" in value else str(record.place)

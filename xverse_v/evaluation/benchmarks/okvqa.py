@@ -1,14 +1,15 @@
 """OKVQA (v1.1): questions that need knowledge beyond the image, by the official VQA evaluation, as the release does.
 
-A folder with the official pair of files, or with the release's three (a plain list of questions, and both files as
-"_clean"); one of the question files may be named instead. Image and answers are found by question id. Traps: answers
-come in equal pairs, so one worker is worth 0.6; only ``answer`` counts, not ``raw_answer``; normalisation happens only
-where annotators disagree; a file's heading members (info, license ...) may be missing. VLMEvalKit has no OKVQA, so
-every profile asks and scores as the release does.
+A folder with the official pair of files, or with the release's three (a plain list or lines of questions, and both
+files as "_clean"); one of the question files may be named instead. Image and answers are found by question id. Traps:
+answers come in equal pairs, so one worker is worth 0.6; only ``answer`` counts, not ``raw_answer``; normalisation
+happens only where annotators disagree; a file's heading members (info, license ...) may be missing. VLMEvalKit has no
+OKVQA, so every profile asks and scores as the release does.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ from ..official import Record, read_records
 from ..tsv import bad_row
 from . import prompts
 from .annotated import soft_scores
-from .described import Described, folder_of
-from .reading import annotators_problem, lacking, log, named_image, place_of, record_rows, scorable
+from .described import Described, first_line, folder_of
+from .reading import annotators_problem, as_texts, lacking, log, named_image, place_of, record_rows, scorable
 
 QUESTION_FILES = (
     "okvqa_test_split.json",
@@ -74,10 +75,13 @@ def _first(folder: Path, names: Iterable[str], path: Path) -> Path:
 
 
 def _questions(path: Path) -> Iterator[Record]:
-    """The release's plain list, or the member `questions` of the official dict."""
-    with path.open("rb") as file:
-        plain = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    return read_records(path, at="" if plain else "questions")
+    """The release's list or lines of questions, or the member `questions` of the official dict."""
+    start = first_line(path)
+    try:
+        lines = "question_id" in json.loads(start)
+    except ValueError:
+        lines = False
+    return read_records(path, at="" if lines or start.startswith("[") else "questions")
 
 
 def _answers(path: Path) -> dict[str, tuple[str, ...]]:
@@ -85,7 +89,7 @@ def _answers(path: Path) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for record in read_records(path, at="annotations"):
         value: dict[str, Any] = record.value
-        found[str(value.get("question_id"))] = tuple(str(entry["answer"]) for entry in value.get("answers", ()))
+        found[str(value.get("question_id"))] = as_texts(value.get("answers"))
     return found
 
 

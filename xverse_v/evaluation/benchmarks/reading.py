@@ -37,13 +37,17 @@ def table_rows(
     columns = columns_of(path)
     if missing := [name for name in needs if name not in columns]:
         raise error("E734", path=path, missing=", ".join(missing), columns=", ".join(columns)[:200])
-    words = 0
+    words = gaps = 0
     for record in read_rows(path, na=na, image_root=image_root):
         if isinstance(record, BadRow):
             yield record
             continue
         words += any(name in LETTERS for name in record.na_columns)
-        yield make(record)
+        row = make(record)
+        gaps += isinstance(row, Row) and "".join(row.options) != LETTERS[: len(row.options)]
+        yield row
+    if gaps:
+        log.warning("%s: %d row(s) have a gap in their option letters; the letters are kept as they are", path, gaps)
     if words:
         done = "left out, as VLMEvalKit's reader does" if na == "vlmevalkit" else "kept"
         log.warning("%s: %d row(s) have an option that pandas reads as missing (None, N/A ...); %s", path, words, done)
@@ -91,6 +95,12 @@ def listed(text: str) -> tuple[str, ...]:
             return (text,)
         return tuple(str(part) for part in value)
     return (text,) if text else ()
+
+
+def as_texts(value: object) -> tuple[str, ...]:
+    """The members of a JSON list as text (of a dict, as VQA files have them, its `answer`); one value by itself."""
+    members = value if isinstance(value, list) else [] if value is None else [value]
+    return tuple(str(member.get("answer", "") if isinstance(member, dict) else member) for member in members)
 
 
 def annotators_problem(row: Row, line: int, exactly: int = 0) -> BadRow | None:

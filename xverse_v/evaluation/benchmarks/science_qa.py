@@ -18,7 +18,18 @@ from ..scoring.science_qa import read_letter
 from . import prompts
 from .choice import ChoiceBenchmark, Reading, score_each
 from .described import HOST, folder_of, is_json
-from .reading import LETTERS, answer_problem, imageless, lacking, named_image, place_of, record_rows, scorable, texts
+from .reading import (
+    LETTERS,
+    answer_problem,
+    as_texts,
+    imageless,
+    lacking,
+    named_image,
+    place_of,
+    record_rows,
+    scorable,
+    texts,
+)
 
 
 @dataclass(kw_only=True)
@@ -61,7 +72,7 @@ def _read_officially(
 
 def _official_rows(path: Path, part: str, images: Path) -> Iterator[Row | BadRow]:
     splits = path.with_name("pid_splits.json")
-    chosen: set[str] | None = set(read_document(splits)[part]) if splits.exists() else None
+    chosen: set[str] | None = set(as_texts(read_document(splits).get(part))) if splits.exists() else None
 
     def make(record: Record) -> Row | BadRow | None:
         value = record.value
@@ -77,7 +88,7 @@ def _official_rows(path: Path, part: str, images: Path) -> Iterator[Row | BadRow
 
 
 def _official_row(record: Record, value: dict[str, Any], part: str, images: Path) -> Row | BadRow:
-    options = {LETTERS[place]: str(choice) for place, choice in enumerate(value["choices"])}
+    options = {LETTERS[place]: choice for place, choice in enumerate(as_texts(value["choices"]))}
     answer = LETTERS[value["answer"]] if value["answer"] in range(len(options)) else str(value["answer"])
     # The authors keep a folder a split, LLaVA's copy one for all.
     folders = [images / part / record.key, images / record.key]

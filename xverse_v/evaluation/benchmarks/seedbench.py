@@ -28,7 +28,8 @@ class SeedBench(ChoiceBenchmark):
 
 
 def _official_rows(path: Path, images: Path) -> Iterator[Row | BadRow]:
-    types = read_document(path).get("question_type", {})
+    document = read_document(path)
+    types = document.get("question_type", {}) if isinstance(document, dict) else {}
     names = {str(number): name for name, number in types.items()}
 
     def make(record: Record) -> Row | BadRow | None:

@@ -18,7 +18,17 @@ from ..tsv import TsvRow
 from . import prompts
 from .annotated import Annotated
 from .described import HOST, folder_of, is_json
-from .reading import annotators_problem, lacking, listed, named_image, place_of, record_rows, row_of, table_rows
+from .reading import (
+    annotators_problem,
+    as_texts,
+    lacking,
+    listed,
+    named_image,
+    place_of,
+    record_rows,
+    row_of,
+    table_rows,
+)
 
 
 @dataclass(kw_only=True)
@@ -48,7 +58,7 @@ def _official_row(record: Record, images: Path, exactly: int) -> Row | BadRow:
     if problem := lacking(record, "question", "question_id", "image_id", "answers"):
         return problem
     image = named_image(images / f"{value['image_id']}.jpg")
-    row = Row(str(value["question_id"]), str(value["question"]), image, tuple(map(str, value["answers"])))
+    row = Row(str(value["question_id"]), str(value["question"]), image, as_texts(value["answers"]))
     return annotators_problem(row, place_of(record), exactly) or row
 
 

@@ -19,7 +19,18 @@ from ..tsv import TsvRow
 from . import prompts
 from .annotated import Annotated
 from .described import HOST, folder_of, is_json
-from .reading import annotators_problem, lacking, listed, named_image, place_of, record_rows, row_of, table_rows, texts
+from .reading import (
+    annotators_problem,
+    as_texts,
+    lacking,
+    listed,
+    named_image,
+    place_of,
+    record_rows,
+    row_of,
+    table_rows,
+    texts,
+)
 
 _UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
 _RELEASE_PROMPT = (
@@ -60,7 +71,7 @@ def _official_row(record: Record, images: Path, exactly: int) -> Row | BadRow:
     # The files number no questions; each image has one, so its name is the key.
     key = str(value["image"])
     given = value.get("answers")
-    answers = tuple(str(answer["answer"] if isinstance(answer, dict) else answer) for answer in given or ())
+    answers = as_texts(given)
     fields = texts(value, "answer_type", "answerable")
     row = Row(key, str(value["question"]), named_image(images / key), answers, fields=fields)
     return row if given is None else annotators_problem(row, place_of(record), exactly) or row

@@ -79,7 +79,7 @@ def _source(ref: ImageRef) -> bytes | Path:
         return ref.data
     if ref.path is None:
         raise ValueError("an image reference holds neither data nor a path")
-    return ref.path
+    return ref.path.absolute()  # rows name files with their root in front: it must not be put there twice
 
 
 def _jpeg75(image: Image.Image) -> bytes:

@@ -68,21 +68,23 @@ def bars(comparison: Comparison, prefix: str) -> str:
 
         rows = math.ceil(len(comparison.rows) / _PANELS)
         tall = max(len(rivals(comparison, row)) for row in comparison.rows)
-        figure = Figure(figsize=(11.4, rows * (0.5 + 0.2 * tall)), layout="constrained")
-        engine: Any = figure.get_layout_engine()
-        engine.set(h_pad=0.12, w_pad=0.08)
+        panel, gap = 0.2 * tall, 0.45  # inches
+        height = rows * (panel + gap)
+        figure = Figure(figsize=(11.4, height))
+        # By hand: names are no longer than _LONGEST_NAME, and an automatic layout takes as long as the picture itself.
+        figure.subplots_adjust(0.165, 0.1 / height, 0.985, 1 - (gap - 0.1) / height, wspace=0.95, hspace=gap / panel)
         panels: Any = figure.subplots(rows, _PANELS, squeeze=False)
         tints = dict(zip(comparison.columns, colours(comparison), strict=True))
         names = {column: _short(column, comparison.columns) for column in comparison.columns}
-        for place, panel in enumerate(panels.flat):
+        for place, axes in enumerate(panels.flat):
             if place >= len(comparison.rows):
-                panel.set_axis_off()
+                axes.set_axis_off()
                 continue
             row = comparison.rows[place]
             found = sorted(rivals(comparison, row), key=lambda rival: (-rival[1].value, rival[0].name))
-            _draw_panel(panel, row.name, found, row.card.top, tall, tints)
-            panel.set_yticklabels([names[column] for column, _ in found], fontsize=7.5, color=INK)
-            for label, (column, _) in zip(panel.get_yticklabels(), found, strict=True):
+            _draw_panel(axes, row.name, found, row.card.top, tall, tints)
+            axes.set_yticklabels([names[column] for column, _ in found], fontsize=7.5, color=INK)
+            for label, (column, _) in zip(axes.get_yticklabels(), found, strict=True):
                 label.set_fontweight("bold" if column.ours or is_subject(column) else "normal")
         return _svg(figure, prefix)
 
@@ -137,7 +139,7 @@ def _draw_panel(
             panel.plot([low, high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
             end = max(end, high)
         weight = "bold" if strong else "normal"
-        text = cell.text + (" ≠" if cell.differs else "")
+        text = cell.text + (" ≠" if cell.differs and not cell.apart else "")
         panel.text(end + top * 0.015, place, text, va="center", fontsize=7.5, color=INK, fontweight=weight)
     panel.set_yticks(range(len(found)))
     highest = max([cell.value for _, cell in found] + [c.measured.headline.high for _, c in found if c.measured])

@@ -83,7 +83,7 @@ def _cell(column: Column, cell: Cell | None) -> str:
     kinds += [kind for kind, holds in (("best", cell.best), ("apart", cell.apart)) if holds]
     text = f"({cell.text})" if cell.apart else cell.text
     title = escape(clean("; ".join((*cell.apart, *cell.differs))), quote=True)
-    mark = "<sup>≠</sup>" if cell.differs else ""
+    mark = "<sup>≠</sup>" if cell.differs and not cell.apart else ""
     return f'<td class="{" ".join(kinds)}" title="{title}">{text}{mark}</td>'
 
 

@@ -128,14 +128,14 @@ def _plain(cell: Cell | None) -> str:
     if cell is None:
         return "-"
     text = f"({cell.text})" if cell.apart else cell.text
-    return text + ("≠" if cell.differs else " ") + ("*" if cell.best else " ")
+    return text + ("≠" if cell.differs and not cell.apart else " ") + ("*" if cell.best else " ")
 
 
 def _marked(cell: Cell | None) -> str:
     if cell is None:
         return ""
     text = f"({cell.text})" if cell.apart else cell.text
-    return (f"**{text}**" if cell.best else text) + (" ≠" if cell.differs else "")
+    return (f"**{text}**" if cell.best else text) + (" ≠" if cell.differs and not cell.apart else "")
 
 
 def _grid(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from xverse_v.errors import error
 
-from ..bundle import RunFolder
+from ..bundle import BUNDLE, RunFolder
 from ..contract import Score
 from ..digests import read_json
 from ..scored import SCORES
@@ -73,12 +73,20 @@ def _measured(run: RunFolder) -> Measured:
             scores=scores,
             counts={name: int(count) for name, count in document["counts"].items()},
             judge=str(document["judge"] or ""),
-            incomplete=tuple(_incomplete(document, settings, scores[0])),
+            incomplete=(*_unfinished(run, document), *_incomplete(document, settings, scores[0])),
             bundle=str(document["bundle"]),
             folder=run.path,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as reason:
         raise error("E776", path=path, problem=f"{type(reason).__name__} {reason}") from reason
+
+
+def _unfinished(run: RunFolder, document: Mapping[str, Any]) -> Iterable[str]:
+    """A run that was gone on with since it was scored has other answers than its scores."""
+    if not run.finished:
+        yield "the run is not finished: these scores are of an earlier state"
+    elif read_json(run.path / BUNDLE)["bundle"] != document["bundle"]:
+        yield "the run was gone on with after it was scored"
 
 
 def _incomplete(document: Mapping[str, Any], settings: Mapping[str, Any], headline: Score) -> Iterable[str]:

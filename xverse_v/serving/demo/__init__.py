@@ -1,7 +1,7 @@
 """The web demo: one loaded model, a page to talk to it, many visitors.
 
-What crosses: an `Assistant` and `DemoOptions` in, a running page out (app.py). Nothing here is imported unless the demo is
-started: it needs Gradio, FastAPI and uvicorn (`pip install "xverse-v[demo]"`).
+What crosses: an `Assistant` and `DemoOptions` in, a running page out (app.py). Nothing here is imported unless the
+demo is started: it needs Gradio, FastAPI and uvicorn (`pip install "xverse-v[demo]"`).
 
 - desk.py: the one thread that uses the model, and the line in front of it
 - visits.py: what is kept for each visitor, and how it is forgotten

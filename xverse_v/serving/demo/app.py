@@ -1,8 +1,8 @@
 """The demo as one running thing: temporary folder, page, guard, server.
 
-What crosses: a loaded `Assistant` and `DemoOptions` in; a `Demo`, whose `app` any ASGI server can run, or `serve`, which
-runs it until it is stopped. Gradio is configured here: no analytics, no sharing, no record of runs, no fonts or scripts
-from elsewhere. Closing a demo removes everything it wrote.
+What crosses: a loaded `Assistant` and `DemoOptions` in; a `Demo`, whose `app` any ASGI server can run, or `serve`,
+which runs it until it is stopped. Gradio is configured here: no analytics, no sharing, no record of runs, no fonts or
+scripts from elsewhere. Closing a demo removes everything it wrote.
 """
 
 from __future__ import annotations
@@ -156,6 +156,19 @@ def _theme() -> gr.themes.Base:
         font=[*_FONTS, "Microsoft YaHei", "sans-serif"],
         font_mono=list(_MONO),
     ).set(
+        body_background_fill="#f5f6f8",
+        body_background_fill_dark="#101216",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#191c22",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#191c22",
+        background_fill_secondary="#eef0f4",
+        background_fill_secondary_dark="#23272f",
+        border_color_primary="#dfe2e8",
+        border_color_primary_dark="#343a45",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#23272f",
+        block_shadow="0 1px 2px rgba(16, 18, 22, .06)",
         block_title_background_fill="transparent",
         block_title_background_fill_dark="transparent",
         block_title_text_color="*body_text_color",

@@ -1,7 +1,7 @@
 """What a visitor chose in the settings, as the engine takes it.
 
-What crosses: raw values of the page's controls in, a `Choices` out, every value checked by the engine's own rules (E101).
-Values come from a browser, so their types are whatever it sent.
+What crosses: raw values of the page's controls in, a `Choices` out, every value checked by the engine's own rules
+(E101). Values come from a browser, so their types are whatever it sent.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def defaults(profile: SamplingSettings, most_tiles: int) -> dict[str, object]:
 def read(values: Sequence[object], profile: SamplingSettings) -> Choices:
     """``values`` in the order of `NAMES`. Raises E101 for one that cannot be used.
 
-    An empty system text is none. The profile's own length of an answer may shrink to what fits behind the prompt; another
-    one is passed on, and must fit.
+    An empty system text is none. The profile's own length of an answer may shrink to what fits behind the prompt;
+    another one is passed on, and must fit.
     """
     given = dict(zip(NAMES, values, strict=True))
     options: SamplingOptions = {

@@ -53,7 +53,8 @@ def _token(token: TokenLogprob, end_ids: frozenset[int], language: Language) -> 
     probability = math.exp(token.logprob)
     band = next((place for place, low in enumerate(_SURE) if probability >= low), len(_SURE))
     others = [
-        f"{_name(other.token_id, other.text, end_ids, language)}  {share(math.exp(other.logprob))}" for other in token.top
+        f"{_name(other.token_id, other.text, end_ids, language)}  {share(math.exp(other.logprob))}"
+        for other in token.top
     ]
     shown = _name(token.token_id, token.text, end_ids, language)
     kind = " xv-end" if token.token_id in end_ids else ""

@@ -1,7 +1,7 @@
 """The parts of the page: every component, where it stands, and what it is called in two languages.
 
-What crosses: defaults and examples in, a `Page` of Gradio components out. No event is wired here (wiring.py) and nothing
-is computed.
+What crosses: defaults and examples in, a `Page` of Gradio components out. No event is wired here (wiring.py) and
+nothing is computed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def lay_out(
         page.add("title", gr.HTML(_title(model_line, language)), lambda lang: gr.HTML(_title(model_line, lang)))
         page.add(
             "language",
-            gr.Radio(LANGUAGES, value=language, show_label=False, container=False, elem_classes="xv-language", min_width=150),
+            gr.Radio(
+                LANGUAGES, value=language, show_label=False, container=False, elem_classes="xv-language", min_width=150
+            ),
         )
         page.add(
             "dark",
@@ -109,6 +111,7 @@ def _chat(page: Page, examples: Sequence[Example], language: Language) -> None:
         editable="user",
         buttons=["copy"],
         feedback_options=None,
+        group_consecutive_messages=False,  # Gradio's editor fails on a bubble that holds an image beside its text
         allow_file_downloads=False,
         layout="bubble",
         placeholder=text("hello", language),
@@ -138,8 +141,7 @@ def _chat(page: Page, examples: Sequence[Example], language: Language) -> None:
     )
     with gr.Row(elem_classes="xv-buttons"):
         for name in ("retry", "undo", "clear"):
-            button = gr.Button(text(name, language), size="sm", min_width=80, elem_classes=f"xv-{name}")
-            page.add(name, button, lambda lang, name=name: gr.Button(text(name, lang)))
+            _button(page, name, language, size="sm", min_width=80, elem_classes=f"xv-{name}")
     with gr.Accordion(text("webcam", language), open=False) as webcam:
         page.add("webcam", webcam, lambda lang: gr.Accordion(label=text("webcam", lang)))
         camera = gr.Image(
@@ -148,9 +150,16 @@ def _chat(page: Page, examples: Sequence[Example], language: Language) -> None:
         page.add("camera", camera, lambda lang: gr.Image(label=text("camera", lang)))
 
 
+def _button(page: Page, name: str, language: Language, **look: Any) -> None:
+    """A button called by the text of its own name."""
+    page.add(name, gr.Button(text(name, language), **look), lambda lang: gr.Button(text(name, lang)))
+
+
 def _panels(page: Page, language: Language) -> None:
     def tab(name: str) -> Any:
-        return page.add(f"tab_{name}", gr.Tab(text(f"tab_{name}", language)), lambda lang: gr.Tab(text(f"tab_{name}", lang)))
+        return page.add(
+            f"tab_{name}", gr.Tab(text(f"tab_{name}", language)), lambda lang: gr.Tab(text(f"tab_{name}", lang))
+        )
 
     with tab("tiles"):
         page.add("tiles", gr.HTML(""))
@@ -166,8 +175,7 @@ def _panels(page: Page, language: Language) -> None:
                 gr.Radio([], label=text("which_image", language), visible=False, min_width=120),
                 lambda lang: gr.Radio(label=text("which_image", lang)),
             )
-        measure = gr.Button(text("measure", language), variant="primary", size="sm", elem_classes="xv-measure")
-        page.add("measure", measure, lambda lang: gr.Button(text("measure", lang)))
+        _button(page, "measure", language, variant="primary", size="sm", elem_classes="xv-measure")
         page.add("heat", gr.HTML(""))
     with tab("confidence"):
         page.add("confidence", gr.HTML(""))
@@ -203,7 +211,11 @@ def _settings(page: Page, defaults: Mapping[str, Any], most_tiles: int, context:
         page.add(
             "system",
             gr.Textbox(
-                defaults["system"], lines=2, max_lines=6, label=text("system", language), info=text("system_note", language)
+                defaults["system"],
+                lines=2,
+                max_lines=6,
+                label=text("system", language),
+                info=text("system_note", language),
             ),
             lambda lang: gr.Textbox(label=text("system", lang), info=text("system_note", lang)),
         )
@@ -220,5 +232,4 @@ def _settings(page: Page, defaults: Mapping[str, Any], most_tiles: int, context:
         slider("max_tiles", 1, most_tiles, 1)
         seed = gr.Number(defaults["seed"], precision=0, minimum=0, label=text("seed", language), interactive=sampling)
         page.add("seed", seed, lambda lang: gr.Number(label=text("seed", lang)))
-        reset = gr.Button(text("reset", language), size="sm")
-        page.add("reset", reset, lambda lang: gr.Button(text("reset", lang)))
+        _button(page, "reset", language, size="sm")

@@ -44,7 +44,9 @@ _REMOTE = re.compile(r"proxy=|=[A-Za-z][A-Za-z0-9+.-]*:/")  # routes that have G
 
 
 class Guard:
-    """ASGI middleware. ``loopback``: bound to this machine alone. ``passwords``: name -> password; none asks for none."""
+    """ASGI middleware. ``loopback``: bound to this machine alone. ``passwords``: name -> password; none asks for
+    none.
+    """
 
     def __init__(self, app: ASGIApp, *, loopback: bool, passwords: Mapping[str, str]) -> None:
         self._app = app

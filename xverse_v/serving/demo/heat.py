@@ -1,7 +1,7 @@
 """The evidence panel: a heat map over the image, and in words what it is and what it is not.
 
-What crosses: measured `Evidence` and the image in, escaped HTML out. The map shows falls of log-probability on one scale,
-whose end is the strongest fall, or a tenth of the probability if that is stronger: small falls stay pale.
+What crosses: measured `Evidence` and the image in, escaped HTML out. The map shows falls of log-probability on one
+scale, whose end is the strongest fall, or a tenth of the probability if that is stronger: small falls stay pale.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def heat_panel(
         cells = "".join(_cell(part, image, scale, language) for part in evidence.parts)
     shown = answer if len(answer) <= 120 else answer[:119] + "…"
     sentences = [text("evidence_answer", language, answer=shown), _strongest(evidence, language)]
-    sentences.append(text("evidence_blanked", language, factor=change_words(evidence.blanked - evidence.logprob, language)))
+    sentences.append(
+        text("evidence_blanked", language, factor=change_words(evidence.blanked - evidence.logprob, language))
+    )
     return (
         f'<div class="xv-panel"><p class="xv-lead">{escape(sentences[0])}</p>'
         f"<p>{escape(sentences[1])} {escape(sentences[2])}</p>"
@@ -90,9 +92,7 @@ def _strongest(evidence: Evidence, language: Language) -> str:
     strongest = evidence.strongest
     if strongest.change > -math.log(2):
         return text("evidence_weak", language)
-    return text(
-        "evidence_strongest", language, place=_place(strongest, language), factor=_times(strongest.change)
-    )
+    return text("evidence_strongest", language, place=_place(strongest, language), factor=_times(strongest.change))
 
 
 def _method(evidence: Evidence, language: Language) -> str:

@@ -24,7 +24,9 @@ def bug_report(turn: Turn | None, turns: int, system: str | None, language: Lang
     spent, settings = receipt.milliseconds, receipt.settings
     logprob = sum(token.logprob for token in answer.logprobs)
     # Stop strings are the only setting that could quote a visitor; the page has no control for them.
-    chosen = ", ".join(f"{field.name}={getattr(settings, field.name)}" for field in fields(settings) if field.name != "stop")
+    chosen = ", ".join(
+        f"{field.name}={getattr(settings, field.name)}" for field in fields(settings) if field.name != "stop"
+    )
     lines = [
         "XVERSE-V receipt (web demo)",
         "",
@@ -35,7 +37,8 @@ def bug_report(turn: Turn | None, turns: int, system: str | None, language: Lang
         f"profile      {receipt.profile}; threads {receipt.threads}; batch {receipt.batch_size}; reuse {receipt.reuse}",
         f"settings     {chosen}",
         f"turn         {turns}; finish {answer.finish_reason}",
-        f"tokens       prompt {receipt.prompt_tokens} ({receipt.cached_tokens} cached), answer {receipt.completion_tokens}",
+        f"tokens       prompt {receipt.prompt_tokens} ({receipt.cached_tokens} cached), "
+        f"answer {receipt.completion_tokens}",
         *(_image_line(place, image, include) for place, image in enumerate(receipt.images, start=1)),
         f"milliseconds images {spent.images:.0f}, vision {spent.vision:.0f}, prefill {spent.prefill:.0f}, "
         f"decode {spent.decode:.0f}",

@@ -45,4 +45,6 @@ def error_box(problem: XverseError, language: Language) -> str:
     """An error's three lines: code and fact, cause, what to do."""
     parts = problem.parts(language)
     rest = f"<p>{escape(parts['cause'])}</p><p>{escape(parts['next'])}</p>"
-    return f'<div class="xv-error" role="alert"><p><b>{escape(problem.code)}</b> {escape(parts["fact"])}</p>{rest}</div>'
+    return (
+        f'<div class="xv-error" role="alert"><p><b>{escape(problem.code)}</b> {escape(parts["fact"])}</p>{rest}</div>'
+    )

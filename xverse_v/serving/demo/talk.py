@@ -117,9 +117,13 @@ class Talk:
 
     def evidence(self, visit: Visit, image: int, blank: Blank) -> Iterator[Shown]:
         """Measure what the last answer hangs on in one of the conversation's images (counted from 0)."""
-        if not visit.turns or not visit.begin():
-            return
         turns = list(visit.turns)
+        if not any(turn.images for turn in turns):
+            visit.status = line("evidence_empty", visit.language)
+            yield Shown()
+            return
+        if not visit.begin():
+            return
         try:
             yield Shown(busy=True)
             work = measure_evidence(self.assistant, visit, turns, image, blank)

@@ -1,6 +1,7 @@
 """Every word on the page, in English and Chinese.
 
-Words only: numbers are filled in by whoever shows them. Texts of the inspector (views, tiles, notes) are the inspector's.
+Words only: numbers are filled in by whoever shows them. Texts of the inspector (views, tiles, notes) are the
+inspector's.
 """
 
 from __future__ import annotations
@@ -37,9 +38,15 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "waiting": ("Waiting for the model: {ahead} before you …", "正在等待模型：前面还有 {ahead} 个请求……"),
     "answering": ("Answering …", "正在回答……"),
     "measuring": ("Scoring the answer again: {done} of {total} …", "正在重新评分：{done} / {total}……"),
-    "stopped_waiting": ("Stopped before the model began; your question is back in the box.", "在模型开始之前已停止；问题已放回输入框。"),
+    "stopped_waiting": (
+        "Stopped before the model began; your question is back in the box.",
+        "在模型开始之前已停止；问题已放回输入框。",
+    ),
     "stopped_measuring": ("Stopped; nothing was measured.", "已停止；没有测量结果。"),
-    "end_length": ("(The answer ended at its limit of {tokens:,} tokens.)", "（答案在 {tokens:,} 个 token 的上限处结束。）"),
+    "end_length": (
+        "(The answer ended at its limit of {tokens:,} tokens.)",
+        "（答案在 {tokens:,} 个 token 的上限处结束。）",
+    ),
     "end_cancelled": ("(Stopped.)", "（已停止。）"),
     "empty": ("(The model ended its answer at once: it is empty.)", "（模型立即结束了回答：答案为空。）"),
     "done": (
@@ -68,10 +75,16 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The other way ({other}) would cut it {rows} x {columns}, with an aspect error of {aspect:.3g}.",
         "另一种方式（{other}）会切成 {rows} x {columns}，长宽比误差为 {aspect:.3g}。",
     ),
-    "same_grid": ("Both ways of laying the grid, release and upright, are the same for it.", "对它而言，release 与 upright 两种网格相同。"),
+    "same_grid": (
+        "Both ways of laying the grid, release and upright, are the same for it.",
+        "对它而言，release 与 upright 两种网格相同。",
+    ),
     "views_title": ("Views, in the order of the prompt", "各视图，按提示中的次序"),
     # Evidence
-    "evidence_empty": ("Ask about an image first; then the answer's evidence can be measured.", "请先就图像提问，然后可以测量答案的证据。"),
+    "evidence_empty": (
+        "Ask about an image first; then the answer's evidence can be measured.",
+        "请先就图像提问，然后可以测量答案的证据。",
+    ),
     "evidence_ready": (
         "Press Measure. Each part of the image is blanked in turn, and this answer is scored again.",
         "请按“测量”。图像的每一部分会被依次遮挡，并对该答案重新评分。",
@@ -82,7 +95,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "blank_region": ("A place, in every view", "一个位置（所有视图）"),
     "blank_view": ("One view alone", "仅一个视图"),
     "evidence_answer": ("The answer “{answer}”", "答案“{answer}”"),
-    "evidence_strongest": ("Without {place} it is {factor} times less likely.", "没有{place}，其可能性降为 {factor} 分之一。"),
+    "evidence_strongest": (
+        "Without {place} it is {factor} times less likely.",
+        "没有{place}，其可能性降为 {factor} 分之一。",
+    ),
     "evidence_weak": ("No single part matters much to it.", "没有哪一部分单独对它有明显影响。"),
     "evidence_blanked": ("Without the whole image: {factor}.", "没有整张图像：{factor}。"),
     "times_less": ("{factor} times less likely", "可能性降为 {factor} 分之一"),
@@ -93,13 +109,13 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "legend_more": ("more likely", "更可能"),
     "part": ("part {row},{column}", "第 {row} 行第 {column} 列"),
     "evidence_is": (
-        "What it shows: how much the model's own probability of this answer falls when that part is replaced by a plain "
-        "colour. ÷20 means a twentieth.",
+        "What it shows: how much the model's own probability of this answer falls when that part is replaced by a "
+        "plain colour. ÷20 means a twentieth.",
         "它显示的是：把该部分换成纯色后，模型自己给这个答案的概率下降多少。÷20 表示降为二十分之一。",
     ),
     "evidence_not": (
-        "What it does not show: where the model looked, why it answered, or whether it is right. A blanked image is unlike "
-        "any the model knows, and two parts that say the same thing hide each other.",
+        "What it does not show: where the model looked, why it answered, or whether it is right. A blanked image is "
+        "unlike any the model knows, and two parts that say the same thing hide each other.",
         "它不显示：模型看了哪里、为什么这样回答、答案是否正确。被遮挡的图像与模型见过的都不同；内容相同的两处会互相掩盖。",
     ),
     "evidence_region": (
@@ -122,11 +138,15 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "whole_note": ("product of {tokens:,} tokens", "{tokens:,} 个 token 之积"),
     "weakest": ("Least certain", "最不确定"),
     "end_token": ("end", "结束"),
-    "confidence_tokens": ("Token by token; point at one for what else could stand there", "逐个 token；指向某个可看其他可能"),
+    "confidence_tokens": (
+        "Token by token; point at one for what else could stand there",
+        "逐个 token；指向某个可看其他可能",
+    ),
     "confidence_is": (
-        "These are the model's own probabilities of its tokens, before sampling settings. They say how sure it is of its "
-        "words, not how often such answers are right: a model can be sure and wrong.",
-        "这些是模型在应用采样设置之前给各 token 的概率。它们表示模型对用词有多确定，而不是这类答案有多常正确：模型可能既确定又错误。",
+        "These are the model's own probabilities of its tokens, before sampling settings. They say how sure it is of "
+        "its words, not how often such answers are right: a model can be sure and wrong.",
+        "这些是模型在应用采样设置之前给各 token 的概率。它们表示模型对用词有多确定，"
+        "而不是这类答案有多常正确：模型可能既确定又错误。",
     ),
     # Receipt
     "receipt_empty": ("No answer yet.", "还没有答案。"),

@@ -45,9 +45,7 @@ def _image(inspection: Inspection, title: str, language: Language) -> str:
     notes = [text(f"orientation_{report.orientation}", language), _other_way(report, language)]
     notes += [note.text(language) for note in report.notes]
     listed = "".join(f"<li>{_FLAG.sub(_CODE, escape(note))}</li>" for note in notes)
-    views = "".join(
-        _view(view, pixels, language) for view, pixels in zip(report.views, inspection.views, strict=True)
-    )
+    views = "".join(_view(view, pixels, language) for view, pixels in zip(report.views, inspection.views, strict=True))
     across = report.columns if 1 < report.columns <= 4 else 4
     heading = f"<h3>{escape(title)}</h3>" if title else ""
     return (

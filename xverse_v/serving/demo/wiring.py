@@ -31,6 +31,7 @@ from .visits import Visit
 OUTPUTS = ("chatbot", "box", "status", "tiles", "heat", "which_image", "confidence", "receipt")
 _PANELS = ("tiles", "heat", "which_image", "confidence", "receipt")
 
+
 class Wiring:
     """The handlers of one page. A method takes the request and raw values, and gives updates for `OUTPUTS`.
 
@@ -65,7 +66,6 @@ class Wiring:
     def edit(self, request: gr.Request, event: gr.EditData, *values: Any) -> Iterator[Any]:
         """A question was rewritten in the chat."""
         index, text = event.index, event.value if isinstance(event.value, str) else ""
-        print("EDIT", index, event.value, event.previous_value, flush=True)
         message = int(index[0] if isinstance(index, list | tuple) else index)
 
         def deed(visit: Visit, chosen: Choices) -> Iterator[Shown]:
@@ -140,7 +140,12 @@ class Wiring:
     def sampling(self, do_sample: Any) -> list[Any]:
         """Controls that only a sampled answer reads are greyed out without."""
         on = do_sample is True
-        return [gr.Slider(interactive=on), gr.Slider(interactive=on), gr.Slider(interactive=on), gr.Number(interactive=on)]
+        return [
+            gr.Slider(interactive=on),
+            gr.Slider(interactive=on),
+            gr.Slider(interactive=on),
+            gr.Number(interactive=on),
+        ]
 
     def reset(self) -> list[Any]:
         return [self.defaults[name] for name in choices.NAMES]

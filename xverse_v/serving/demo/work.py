@@ -22,7 +22,7 @@ from .visits import Visit
 
 @dataclass(frozen=True)
 class Asked:
-    """A question to become turn number ``place`` of a visit. ``again``: another answer to the turn that stands there."""
+    """A question to become turn number ``place`` of a visit. ``again``: another answer to the turn standing there."""
 
     place: int
     text: str

@@ -1,0 +1,306 @@
+"""Requests that come while others are answered: any order gives the same answers, and a failure stays with its own."""
+
+import random
+
+import pytest
+import torch
+
+from tests.inference.small_model import noise, small_assistant, smallest_margin
+from tests.inference.test_engine import QUESTIONS, SIZES, out_of_memory
+from xverse_v.errors import XverseError
+from xverse_v.inference import engine as engine_module
+from xverse_v.inference import prefilling
+from xverse_v.inference.assistant import Assistant, Request
+from xverse_v.inference.generation import Generation, Job
+from xverse_v.inference.sampling import SamplingSettings
+
+
+def some_requests(count: int) -> list[Request]:
+    """Greedy requests of different lengths, with none, one or two images, some of them alike in their beginning."""
+    chance, requests = random.Random(5), []
+    for _ in range(count):
+        images = tuple(noise(*chance.choice(SIZES), chance.randrange(3)) for _ in range(chance.choice((0, 1, 1, 2))))
+        settings = SamplingSettings(max_new_tokens=chance.randint(1, 7), logprobs=2)
+        requests.append(Request(chance.choice(QUESTIONS), images, settings=settings))
+    return requests
+
+
+def serve(assistant: Assistant, requests: list[Request], gaps: list[int], rows: int) -> dict[int, list]:
+    """Outcomes by request. ``gaps``: how often the engine hears that nothing waits before each request comes."""
+    return run(assistant, [assistant.generation(request) for request in requests], gaps, rows)
+
+
+def run(assistant: Assistant, generations: list[Generation], gaps: list[int], rows: int) -> dict[int, list]:
+    outcomes: dict[int, list] = {index: [] for index in range(len(generations))}
+    numbers = {id(generation): index for index, generation in enumerate(generations)}
+
+    def arriving():
+        for generation, gap in zip(generations, gaps, strict=True):
+            for _ in range(gap):
+                yield None
+            yield generation
+
+    for generation, outcome in assistant.engine.serve(arriving(), rows):
+        outcomes[numbers[id(generation)]].append(outcome)
+    return outcomes
+
+
+def ids(outcomes: list) -> tuple[int, ...]:
+    return tuple(token for chunk in outcomes for token in chunk.token_ids)
+
+
+def test_two_hundred_arrival_orders_give_the_answers_of_single_requests():
+    requests = some_requests(10)
+    single = [small_assistant().batch([request], batch_size=1)[0] for request in requests]
+    assert len({answer.token_ids for answer in single}) > 7
+    assert min(smallest_margin(answer.logprobs) for answer in single) > 1e-5, "equality would be luck"
+    assistants = {length: small_assistant() for length in (None, 8, 40)}
+    prompts = [assistants[None].generation(request).job.prompt for request in requests]
+    for seed in range(200):
+        chance = random.Random(seed)
+        assistant = assistants[chance.choice(list(assistants))]
+        assistant.engine.pass_tokens = next(length for length, one in assistants.items() if one is assistant)
+        order = chance.sample(range(len(requests)), chance.randint(2, 4))
+        gaps = [chance.choice((0, 0, 1, 3)) for _ in order]
+        generations = [assistant.engine.generation(Job(prompts[index], requests[index].settings)) for index in order]
+        outcomes = run(assistant, generations, gaps, chance.randint(1, 4))
+        for place, index in enumerate(order):
+            assert ids(outcomes[place]) == single[index].token_ids
+            assert "".join(chunk.text for chunk in outcomes[place]) == single[index].text
+
+
+def test_a_request_joins_while_another_decodes_and_leaves_before_it():
+    assistant = small_assistant()
+    long = Request("What is it?", settings=SamplingSettings(max_new_tokens=30))
+    short = Request("a", settings=SamplingSettings(max_new_tokens=3))
+    generations = {name: assistant.generation(request) for name, request in (("long", long), ("short", short))}
+    order = []
+
+    def arriving():
+        yield generations["long"]
+        for _ in range(5):
+            yield None
+        yield generations["short"]
+
+    for generation, _ in assistant.engine.serve(arriving(), 4):
+        order.append("long" if generation is generations["long"] else "short")
+    first, last = order.index("short"), len(order) - 1 - order[::-1].index("short")
+    assert first >= 5 and last < len(order) - 10
+    assert (order.count("long"), order.count("short")) == (30, 3)
+
+
+def test_a_long_prompt_holds_others_up_for_one_pass_at_a_time(monkeypatch):
+    assistant, work = small_assistant(), []
+    assistant.engine.pass_tokens = 16
+    prefill, decode = prefilling.prefill, engine_module.decode
+    monkeypatch.setattr(prefilling, "prefill", lambda *a: work.append(len(a[3])) or prefill(*a))
+    monkeypatch.setattr(engine_module, "decode", lambda *a: work.append("decode") or decode(*a))
+    talker = Request("a", settings=SamplingSettings(max_new_tokens=40))
+    long = Request("word " * 60, (noise(84, 84, 0),), settings=SamplingSettings(max_new_tokens=4))
+    outcomes = serve(assistant, [talker, long], [0, 3], 2)
+    assert [len(ids(outcomes[0])), len(ids(outcomes[1]))] == [40, 4]
+    text = " ".join(str(item) for item in work)
+    assert sum(item for item in work if item != "decode") == sum(
+        len(assistant.generation(request).job.prompt.token_ids) for request in (talker, long)
+    )
+    between = [sum(map(int, run.split())) for run in text.split("decode")[1:-1] if run.strip()]
+    assert len(between) > 5 and max(between) < 2 * 16, "a pass is begun when fewer than 16 tokens were prefilled"
+    assert max(item for item in work if item != "decode") <= 16
+
+
+def test_short_prompts_share_what_one_pass_may_take(monkeypatch):
+    """Several that are short join at once: a decode step between each two would only make everybody wait longer."""
+    assistant, work = small_assistant(), []
+    assistant.engine.pass_tokens = 200
+    prefill, decode = prefilling.prefill, engine_module.decode
+    monkeypatch.setattr(prefilling, "prefill", lambda *a: work.append("prefill") or prefill(*a))
+    monkeypatch.setattr(engine_module, "decode", lambda *a: work.append("decode") or decode(*a))
+    serve(assistant, [Request("a", settings=SamplingSettings(max_new_tokens=5))] * 4, [0] * 4, 4)
+    assert work[:5] == ["prefill"] * 4 + ["decode"]
+
+
+def three(assistant: Assistant, tokens: int = 8) -> list[Request]:
+    return [Request(q, settings=SamplingSettings(max_new_tokens=tokens)) for q in QUESTIONS[:3]]
+
+
+def singles(requests: list[Request]) -> list[tuple[int, ...]]:
+    return [small_assistant().batch([request])[0].token_ids for request in requests]
+
+
+def test_a_prefill_that_fails_is_one_requests_failure(monkeypatch):
+    assistant = small_assistant()
+    requests, broken = three(assistant), Request("What is it?", (noise(28, 28, 9),))
+    monkeypatch.setattr("xverse_v.inference.prompt.PreparedImage.pixel_values", lambda image: 1 / 0)
+    outcomes = serve(assistant, [requests[0], broken, *requests[1:]], [0, 2, 0, 0], 3)
+    assert [type(outcome) for outcome in outcomes[1]] == [ZeroDivisionError]
+    assert [ids(outcomes[place]) for place in (0, 2, 3)] == singles(requests)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_memory_that_runs_out_costs_one_request(monkeypatch, phase):
+    assistant = small_assistant()
+    requests = three(assistant)
+    longest = max(range(3), key=lambda index: len(assistant.generation(requests[index]).job.prompt.token_ids))
+    module = prefilling if phase == "prefill" else engine_module
+    original, calls = getattr(module, phase), []
+
+    def sometimes(*args):
+        calls.append(args)
+        if (phase == "prefill" and len(calls) == 2) or (phase == "decode" and len(calls) == 3):
+            out_of_memory()
+        return original(*args)
+
+    monkeypatch.setattr(module, phase, sometimes)
+    outcomes = serve(assistant, requests, [0, 0, 0], 3)
+    lost = 1 if phase == "prefill" else longest
+    assert isinstance(outcomes[lost][-1], XverseError) and outcomes[lost][-1].code == "E130"
+    assert outcomes[lost][-1].facts["phase"] == phase
+    for place, expected in enumerate(singles(requests)):
+        if place != lost:
+            assert ids(outcomes[place]) == expected
+
+
+def test_logits_that_are_no_numbers_cost_the_row_that_has_them(monkeypatch):
+    assistant, original, calls = small_assistant(), engine_module.decode, []
+    requests = three(assistant)
+
+    def broken(*args):
+        logits = original(*args)
+        calls.append(logits)
+        if len(calls) == 2:
+            logits = logits.clone()
+            logits[1, 7] = float("inf")
+        return logits
+
+    monkeypatch.setattr(engine_module, "decode", broken)
+    outcomes = serve(assistant, requests, [0, 0, 0], 3)
+    assert (outcomes[1][-1].code, outcomes[1][-1].facts["position"]) == ("E131", 3)
+    assert [ids(outcomes[place]) for place in (0, 2)] == [singles(requests)[place] for place in (0, 2)]
+
+
+def test_a_step_that_fails_fails_its_rows_and_those_that_come_are_answered(monkeypatch):
+    assistant, original, calls = small_assistant(), engine_module.decode, []
+    requests = three(assistant)
+
+    def once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise RuntimeError("shapes differ")
+        return original(*args)
+
+    monkeypatch.setattr(engine_module, "decode", once)
+    outcomes = serve(assistant, requests, [0, 0, 0], 2)
+    assert [str(outcomes[place][-1]) for place in (0, 1)] == ["shapes differ"] * 2
+    assert ids(outcomes[2]) == singles(requests)[2]
+
+
+def test_a_cancelled_request_leaves_during_its_prefill():
+    assistant = small_assistant()
+    assistant.engine.pass_tokens = 8
+    long = assistant.generation(Request("word " * 60))
+    other = assistant.generation(three(assistant)[0])
+    ends = []
+    for generation, chunk in assistant.engine.serve([other, long], 3):
+        if generation is long:
+            ends.append(chunk.finish_reason)
+        elif len(other.token_ids) == 3:
+            long.job.cancel.set()
+    assert ends == ["cancelled"]
+    assert long.answer().receipt.milliseconds.prefill > 0
+    assert tuple(other.token_ids) == singles(three(assistant)[:1])[0]
+
+
+def test_a_row_of_the_buffer_is_made_when_it_is_needed():
+    assistant, rows = small_assistant(), []
+    assistant.engine.pass_tokens = None
+    original = engine_module.decode
+
+    def counted(model, cache, tokens):
+        logits = original(model, cache, tokens)
+        rows.append(cache.layers[0].keys.shape[0])
+        return logits
+
+    engine_module.decode = counted
+    try:
+        serve(assistant, [three(assistant)[0]], [0], 16)
+        serve(assistant, three(assistant), [0, 1, 1], 16)
+    finally:
+        engine_module.decode = original
+    assert set(rows[:7]) == {1}
+    assert max(rows) == 4
+
+
+@pytest.mark.parametrize("reuse", ["turns", "off"])
+def test_what_is_done_ahead_changes_nothing(monkeypatch, reuse):
+    settings = SamplingSettings(max_new_tokens=4)
+    request = Request("What is it?", (noise(60, 60, 0), noise(28, 28, 1)), settings=settings, reuse=reuse)
+    expected = small_assistant().batch([request])[0]
+    assistant = small_assistant()
+    generation = assistant.generation(request)
+    assistant.engine.look_ahead(generation)
+    monkeypatch.setattr("xverse_v.inference.features.ImageTokens._encode", None)
+    assert [chunk for _, chunk in assistant.engine.run([generation])]
+    answer = generation.answer()
+    assert answer.token_ids == expected.token_ids
+    assert answer.receipt.cached_features == 0
+    assert answer.receipt.milliseconds.vision > 0
+    again = assistant.generation(request)
+    monkeypatch.undo()
+    assistant.engine.look_ahead(again)
+    assert bool(again.ahead_features) is (reuse == "off"), "a kept prefix needs no image"
+
+
+def test_images_kept_for_another_prompt_are_counted_once():
+    assistant = small_assistant()
+    assistant.ask(noise(60, 60, 0), "a", max_new_tokens=2)
+    settings = SamplingSettings(max_new_tokens=1)
+    generation = assistant.generation(Request("a", (noise(60, 60, 0),), system="Be brief.", settings=settings))
+    assistant.engine.look_ahead(generation)
+    list(assistant.engine.run([generation]))
+    assert generation.answer().receipt.cached_features == 1
+
+
+def test_one_tenant_never_sees_what_another_keeps():
+    assistant = small_assistant()
+
+    def cached(tenant: str, **more) -> tuple[int, int]:
+        settings = SamplingSettings(max_new_tokens=1)
+        request = Request("a", (noise(60, 60, 0),), settings=settings, tenant=tenant, **more)
+        receipt = assistant.batch([request])[0].receipt
+        return receipt.cached_tokens, receipt.cached_features
+
+    assert cached("one") == (0, 0)
+    assert cached("two") == (0, 0)
+    assert cached("") == (0, 0)
+    assert cached("one")[0] > 0 and cached("two")[0] > 0
+    assert cached("one", system="Be brief.") == (0, 1)
+    assert cached("three", system="Be brief.") == (0, 0)
+
+
+def test_all_tenants_together_stay_within_the_bytes():
+    assistant = small_assistant(cache_bytes=30_000, feature_cache_bytes=6_000)
+    settings = SamplingSettings(max_new_tokens=1)
+    requests = [Request("a", (noise(60, 60, n % 3),), settings=settings, tenant=f"tenant {n}") for n in range(12)]
+    assistant.batch(requests, batch_size=3)
+    stats = assistant.cache_stats()
+    assert 0 < stats["prefix"].bytes <= 30_000 and 0 < stats["features"].bytes <= 6_000
+    assert stats["prefix"].evictions > 0 and stats["features"].evictions > 0
+
+
+def test_a_device_that_waits_is_not_asked_to_encode_ahead(monkeypatch):
+    """Beside an accelerator only the views are cut ahead; the vision tower runs in the engine's own turn."""
+    assistant = small_assistant()
+    images = assistant.engine._images
+
+    class Elsewhere:
+        device = torch.device("meta")
+
+    settings = SamplingSettings(max_new_tokens=2)
+    generation = assistant.generation(Request("a", (noise(60, 60, 0),), settings=settings))
+    monkeypatch.setattr(images, "_model", Elsewhere())
+    assistant.engine.look_ahead(generation)
+    assert (len(generation.ahead_pixels), len(generation.ahead_features)) == (1, 0)
+    monkeypatch.undo()
+    monkeypatch.setattr("xverse_v.inference.prompt.PreparedImage.pixel_values", None)
+    list(assistant.engine.run([generation]))
+    assert not generation.ahead_pixels and generation.finish_reason
