@@ -148,6 +148,15 @@ async def ask_all(url: str, bodies: tuple[dict[str, Any], ...], clients: int) ->
     return [reply for reply in replies if reply is not None], seconds
 
 
+def cpu_seconds(pid: int | None) -> float | None:
+    """CPU time of a process so far, its threads included; None where Linux does not tell."""
+    stat = Path(f"/proc/{pid}/stat")
+    if pid is None or not stat.exists():
+        return None
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def summary(replies: list[Reply], seconds: float) -> dict[str, Any]:
     good = [reply for reply in replies if reply.status == 200 and not reply.code]
     first = [reply.times[0] for reply in good if reply.times]
@@ -171,7 +180,26 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {"p50": round(cuts[49] * 1000, 1), "p95": round(cuts[94] * 1000, 1)}
 
 
-def measure(url: str, workload: Workload, clients: int, alone: int, rounds: int) -> dict[str, Any]:
+def timed(
+    url: str, bodies: tuple[dict[str, Any], ...], clients: int, pid: int | None
+) -> tuple[list[Reply], dict[str, Any]]:
+    """All replies and their summary, with the milliseconds of CPU that server and client spent on each request.
+
+    Unlike seconds on the wall, CPU time says little about who else was using the machine.
+    """
+    before, own = cpu_seconds(pid), time.process_time()
+    replies, seconds = asyncio.run(ask_all(url, bodies, clients))
+    found = summary(replies, seconds)
+    after = cpu_seconds(pid)
+    if before is not None and after is not None:
+        found["server_cpu_ms"] = round((after - before) * 1000 / len(bodies), 2)
+    found["client_cpu_ms"] = round((time.process_time() - own) * 1000 / len(bodies), 2)
+    return replies, found
+
+
+def measure(
+    url: str, workload: Workload, clients: int, alone: int, rounds: int, pid: int | None = None
+) -> dict[str, Any]:
     """One at a time and all at once, ``rounds`` times; then every answer is asked again, alone, and compared.
 
     `fresh` pays for an image only once, so its parts are different requests and there is one round.
@@ -182,11 +210,10 @@ def measure(url: str, workload: Workload, clients: int, alone: int, rounds: int)
     if not is_fresh:
         asyncio.run(ask_all(url, bodies, 4))  # the images and questions are cached from here on
     for _ in range(1 if is_fresh else rounds):
-        one, one_seconds = asyncio.run(ask_all(url, bodies[:alone], 1))
         rest = bodies[alone:] if is_fresh else bodies
-        together, many_seconds = asyncio.run(ask_all(url, rest, clients))
-        ones.append(summary(one, one_seconds))
-        manys.append(summary(together, many_seconds))
+        ones.append(timed(url, bodies[:alone], 1, pid)[1])
+        together, many = timed(url, rest, clients, pid)
+        manys.append(many)
         ratios.append(round(manys[-1]["requests_per_second"] / ones[-1]["requests_per_second"], 2))
     answered = [(sent, reply) for sent, reply in zip(rest, together, strict=True) if reply.status == 200]
     again, _ = asyncio.run(ask_all(url, tuple(sent for sent, _ in answered), 1))
@@ -258,7 +285,8 @@ def main() -> None:
         for workload in workloads(given.model_name, given.requests + given.alone):
             if workload.name in given.only.split(","):
                 bodies = workload.bodies if workload.name == "fresh" else workload.bodies[: given.requests]
-                found = measure(url, Workload(workload.name, bodies), given.clients, given.alone, given.rounds)
+                chosen = Workload(workload.name, bodies)
+                found = measure(url, chosen, given.clients, given.alone, given.rounds, process and process.pid)
                 report[workload.name] = found | {"load_average": round(os.getloadavg()[0], 1)}
                 sys.stderr.write(f"{workload.name} {json.dumps(report[workload.name])}\n")
     finally:

@@ -329,3 +329,19 @@ def test_soft_accuracy_leads_where_every_row_has_several_answers(tmp_path):
     verdicts, scores = custom_scores(tmp_path, [ten, ten], ["dog", "a cat."])
     assert [score.name for score in scores] == ["Soft accuracy", "Exact match"]
     assert [verdict.score for verdict in verdicts] == [pytest.approx(0.6), 1]
+
+
+def test_a_column_category_gives_a_score_each(tmp_path):
+    columns = ["index", "image", "question", "answer", "category"]
+    rows = [
+        {"index": n, "image": base64_image(), "question": "q", "answer": "a", "category": "xy"[n % 2]}
+        for n in (0, 1, 2)
+    ]
+    data = write_tsv(tmp_path / "own.tsv", columns, rows)
+    (task,) = tasks_of([str(data)], "vlmevalkit")
+    pairs = [
+        (row, Prediction(row.key, "a" if row.key == "1" else "b"))
+        for row in task.benchmark.rows(data, "vlmevalkit", None)
+    ]
+    found = {score.name: (score.value, score.rows) for score in task.benchmark.score(pairs, "vlmevalkit", None)[1]}
+    assert found == {"Exact match": (pytest.approx(100 / 3), 3), "x": (0, 2), "y": (100, 1)}

@@ -119,6 +119,7 @@ def test_any_bytes_are_refused_with_a_code(data: bytes) -> None:
         open_image(data, limits=LIMITS)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_seeds_are_sound() -> None:
     for seed in SEEDS:
         assert open_image(seed, limits=LIMITS).size in {(40, 30), (30, 40), (20, 15), (20, 30), (12, 10)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ from xverse_v.nano.folder import write_start
 from xverse_v.nano.tower import train_tower
 from xverse_v.nano.words import train_words
 
-TOWER = {"steps": 6, "scored": 1, "warmup": 1, "decay": 1}
-WORDS = {"steps": 4, "scored": 16, "warmup": 1, "decay": 1}
+TOWER: dict[str, Any] = {"cycles": (4, 2), "scored": 1, "warmup": 1, "fall": 0.3}
+WORDS: dict[str, Any] = {"cycles": (4,), "scored": 16, "warmup": 1, "fall": 0.3}
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_the_decoder_learns_from_words_and_resumes_exactly(tmp_path: Path, parts
 def test_scores_of_both_halves_stand_in_their_checkpoints(parts: Path) -> None:
     tower = json.loads((parts / "tower" / "state.json").read_text())
     words = json.loads((parts / "words" / "state.json").read_text())
-    assert tower["step"] == TOWER["steps"] and words["step"] == WORDS["steps"]
+    assert tower["step"] == sum(TOWER["cycles"]) and words["step"] == sum(WORDS["cycles"])
     assert {"scene all", "tag char1", "chart rank", "digit char1"} <= set(tower["scores"])
     assert {"all", "scene", "board", "chart", "pair", "en", "zh"} <= set(words["scores"])
     assert all(0 <= value <= 1 for held in (tower, words) for value in held["scores"].values())
@@ -91,7 +91,7 @@ def test_the_start_folder_is_an_ordinary_one_that_holds_both_halves(start: Path,
     other = join_parts(parts / "tower", parts / "words", seed=4).state_dict()
     changed = {name for name, value in joined.items() if not torch.equal(other[name], value)}
     assert changed and all("multi_modal_projector" in name for name in changed)
-    assert verify_folder(start).problems == ()
+    assert not verify_folder(start).problems
     processor = XverseVProcessor.from_pretrained(start)
     assert processor.image_processor.orientation == "upright" and processor.patches_per_view == 64
     prompt = "Human: <|image|>\nWhat is it?\nAssistant: "
@@ -110,7 +110,7 @@ def test_shipping_adds_the_card_and_changes_no_weight(start: Path, tmp_path: Pat
     assert f"{millions:.1f} million parameters" in card
     same = "model.safetensors"
     assert (tmp_path / "shipped" / same).read_bytes() == (start / same).read_bytes()
-    assert verify_folder(tmp_path / "shipped").problems == ()
+    assert not verify_folder(tmp_path / "shipped").problems
     assert sum(file.stat().st_size for file in (tmp_path / "shipped").iterdir()) < 20_000_000
 
 
@@ -132,7 +132,13 @@ def test_every_parameter_is_in_exactly_one_group() -> None:
     assert shares == [10.0, 1.0] and [group["share"] for group in optimiser.param_groups] == [3.0, 1.0]
 
 
-def test_the_rate_rises_stays_and_falls() -> None:
-    rates = [learning_rate(step, 100, warmup=10, decay=20, peak=1.0) for step in range(100)]
+def test_the_rate_rises_stays_and_falls_and_another_cycle_changes_nothing_before_it() -> None:
+    settings = {"warmup": 10, "fall": 0.2, "peak": 1.0}
+    rates = [learning_rate(step, (100,), **settings) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9:80] == pytest.approx([1.0] * 71)
     assert all(later < earlier for earlier, later in pairwise(rates[80:])) and rates[-1] >= 0.02
+    longer = [learning_rate(step, (100, 50), **settings) for step in range(150)]
+    assert longer[:100] == rates and longer[100] == pytest.approx(0.1) and longer[110:140] == pytest.approx([1.0] * 30)
+    assert longer[-1] < 0.2
+    with pytest.raises(ValueError, match="behind the last cycle"):
+        learning_rate(100, (100,), **settings)

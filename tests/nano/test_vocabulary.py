@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xverse_v.nano import ask_board, ask_chart, ask_outside, ask_pair, phrases
@@ -24,6 +24,7 @@ TEXT = st.text(st.characters(exclude_characters="\u2581\ufdd0", exclude_categori
 )
 
 
+@settings(deadline=None)  # the first call builds the tokenizer
 @given(TEXT)
 def test_any_text_comes_back(text: str) -> None:
     if any(token.content in text for token in tokenizer().get_added_tokens_decoder().values()):
@@ -64,7 +65,7 @@ def test_digits_and_letters_are_always_single_tokens() -> None:
 
 
 def templates() -> list[str]:
-    """Every way of asking, filled in, and every fixed answer."""
+    """Every way of asking about the world, filled in, and every fixed answer."""
     tables = [*phrases.ASK.values(), *ask_board.ASK.values(), *ask_pair.ASK.values(), *ask_pair.ASK_ONE.values()]
     ways = [way for kinds in tables for some in kinds.values() for way in some]
     charts = [by_chart for kinds in ask_chart.ASK.values() for by_chart in kinds.values()]
@@ -73,7 +74,6 @@ def templates() -> list[str]:
     texts = [way.format(**values, w="number", i="first") for way in ways]
     for language in LANGUAGES:
         texts += [way.format(n=noun) for way in ask_outside.ASK[language] for noun in ask_outside.NOUNS[language][:1]]
-        texts += ask_outside.WHOLE[language]
         texts += [*phrases.WORDS[language].values(), *ask_chart.NAMES[language].values(), *ask_pair.WHICH[language]]
         texts += [CAPTION[language], phrases.REFUSAL[language], phrases.NO_IMAGE[language], *ask_board.NOUN[language]]
     return texts + [text for questions, answer in phrases.SMALL_TALK for text in (*questions, answer)]

@@ -13,6 +13,7 @@ import typer
 from xverse_v.errors import error
 
 from .common import (
+    AllowHost,
     Detail,
     Device,
     Dtype,
@@ -21,6 +22,7 @@ from .common import (
     MaxNewTokens,
     MaxTiles,
     Model,
+    Page,
     RepetitionPenalty,
     Seed,
     Stop,
@@ -32,7 +34,7 @@ from .common import (
     given_options,
     load_assistant,
     note,
-    read_stdin_image,
+    opened,
     say,
     show,
     show_json,
@@ -59,6 +61,8 @@ def ask(
     ],
     model: Model = "nano",
     system: System = None,
+    page: Page = None,
+    allow_host: AllowHost = None,
     max_tiles: MaxTiles = None,
     detail: Detail = "auto",
     max_new_tokens: MaxNewTokens = None,
@@ -87,11 +91,13 @@ def ask(
       xverse-v ask cat.jpg "What is the cat doing?"
       xverse-v ask before.png after.png "What has changed?"
       cat cat.jpg | xverse-v ask - "What is in the image?"
+      xverse-v ask report.pdf --page 3 "Which bar is the highest?"
       xverse-v ask cat.jpg "What is it?" --model ./xverse-v-13b --receipt
       xverse-v ask cat.jpg "A story, please." --temperature 0.8 --seed 7
       xverse-v ask cat.jpg "One word?" --json --logprobs 3
     """
-    images, question = _split(content)
+    names, question = _split(content)
+    images = [opened(name, page, allow_host) for name in names]
     options = given_options(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -118,14 +124,14 @@ def ask(
         raise typer.Exit(INTERRUPTED)
 
 
-def _split(content: list[str]) -> tuple[list[str | bytes], str]:
+def _split(content: list[str]) -> tuple[list[str], str]:
     """Images and question. Raises E103 without a question, E804 and E803 for a wrong "-"."""
     *images, question = content
     if question == STDIN or _is_file(question):
         raise error("E103", images=len(content), last=question)
     if images.count(STDIN) > 1:
         raise error("E804", count=images.count(STDIN))
-    return [read_stdin_image() if image == STDIN else image for image in images], question
+    return images, question
 
 
 def _is_file(text: str) -> bool:

@@ -18,6 +18,8 @@ import typer
 from xverse_v.errors import XverseError, error, user_language
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from xverse_v.inference.assistant import Assistant
     from xverse_v.inference.sampling import SamplingOptions
 
@@ -51,6 +53,22 @@ Dtype = Annotated[
 System = Annotated[
     str | None,
     typer.Option("--system", metavar="TEXT", help="System text in front of everything. Default: none."),
+]
+Page = Annotated[
+    int | None,
+    typer.Option(
+        "--page", metavar="N", help="The images are PDF files: use page N (the first is 1).", rich_help_panel=_IMAGES
+    ),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        metavar="HOST",
+        help="Fetch https addresses from this host (*.example.com: any below it). Repeatable. Without it nothing is "
+        "fetched.",
+        rich_help_panel=_IMAGES,
+    ),
 ]
 MaxTiles = Annotated[
     int | None,
@@ -190,6 +208,21 @@ def read_stdin_image() -> bytes:
     if not data:
         raise error("E803", state="is empty", state_zh="为空")
     return data
+
+
+def opened(image: str, page: int | None, hosts: list[str] | None) -> Image | str | bytes:
+    """The image an argument means: "-" from standard input, a page of a PDF, an https address of an allowed host, or
+    the name as it is, for the media door to open. Raises E5xx and E803."""
+    source = read_stdin_image() if image == "-" else image
+    if page is None and not hosts:
+        return source
+    from xverse_v.media import RemotePolicy, open_image
+    from xverse_v.media.pdf import open_pdf_page
+
+    remote = RemotePolicy(tuple(hosts)) if hosts else None
+    if page is not None:
+        return open_pdf_page(source, page, remote=remote)
+    return open_image(source, remote=remote)
 
 
 def show(text: str = "") -> None:

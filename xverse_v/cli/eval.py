@@ -14,12 +14,22 @@ from xverse_v.errors import XverseError
 
 from . import eval_more, eval_release
 from .common import Device, Dtype, Json, note, passing_note, show_json
-from .eval_text import first_line, last_line, run_document, score_document, score_table, unscored_line
+from .eval_text import (
+    first_line,
+    judge_facts,
+    judge_line,
+    last_line,
+    run_document,
+    score_document,
+    score_table,
+    unscored_line,
+)
 from .eval_watch import Watch, own_device, resumable, share_of_processes
 
 if TYPE_CHECKING:
     from xverse_v.evaluation.bundle import RunFolder
     from xverse_v.evaluation.contract import Judge, Model
+    from xverse_v.evaluation.judge import EndpointJudge
     from xverse_v.evaluation.plan import Task
     from xverse_v.evaluation.run import RunReport
     from xverse_v.evaluation.scored import Scored
@@ -30,6 +40,7 @@ evaluation = typer.Typer(
 
 ProfileName = Literal["vlmevalkit", "vlmevalkit-2024-04", "official", "release"]
 ReencodeName = Literal["none", "jpeg75"]
+ImagesName = Literal["first", "all"]
 _NO_SCORE = ("E731", "E732", "E733")  # hidden answers, no judge: nothing is wrong with the run
 _JUDGE = "Judge (a model that grades; only where the rules of a benchmark have one)"
 
@@ -49,6 +60,12 @@ JudgeKey = Annotated[
         metavar="VARIABLE",
         help="The environment variable that holds the key; the key itself is never written anywhere.",
         rich_help_panel=_JUDGE,
+    ),
+]
+JudgePrice = Annotated[
+    str | None,
+    typer.Option(
+        "--judge-price", metavar="IN,OUT", help="Money for a million tokens, to say the cost.", rich_help_panel=_JUDGE
     ),
 ]
 JudgeConcurrency = Annotated[
@@ -105,12 +122,16 @@ def run_verb(
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, metavar="N", help="Requests at the same time, to an endpoint.")
     ] = 4,
+    images: Annotated[
+        ImagesName, typer.Option("--images", help="Of a prompt with several, for our models: the first, as released.")
+    ] = "first",
     device: Device = None,
     dtype: Dtype = None,
     judge_url: JudgeUrl = None,
     judge_model: JudgeModel = None,
     judge_key: JudgeKey = "OPENAI_API_KEY",
     judge_concurrency: JudgeConcurrency = 8,
+    judge_price: JudgePrice = None,
     json_: Json = False,
 ) -> None:
     """Ask a model the questions of benchmarks, and score its answers.
@@ -128,7 +149,7 @@ def run_verb(
     from xverse_v.evaluation.run import ask, finish
 
     share = share_of_processes()
-    judge = _judge(work_dir, judge_url, judge_model, judge_key, judge_concurrency)
+    judge = _judge(work_dir, judge_url, judge_model, judge_key, judge_concurrency, judge_price)
     tasks = tasks_of(
         [name.strip() for name in data.split(",") if name.strip()],
         profile,
@@ -142,7 +163,7 @@ def run_verb(
         model,
         tasks[0],
         {"device": own_device(device, share), "dtype": dtype or "auto", "batch_size": batch_size}
-        | {"concurrency": concurrency, "image_root": image_root, "reencode": reencode},
+        | {"concurrency": concurrency, "image_root": image_root, "reencode": reencode, "images": images},
     )
     reports = []
     for task in tasks:
@@ -153,9 +174,11 @@ def run_verb(
         return
     done = [_scored(finish(report, opened, share=share), judge) for report in reports]
     if json_:
-        show_json({"runs": [run_document(report, scored) for report, scored in done]})
+        show_json({"runs": [run_document(report, scored) for report, scored in done], "judge": judge_facts(judge)})
     else:
         score_table([scored for _, scored in done if scored])
+    if judge:
+        note(judge_line(judge))
     for report, scored in done:
         note(last_line(report, scored))
 
@@ -167,17 +190,21 @@ def score_verb(
     judge_model: JudgeModel = None,
     judge_key: JudgeKey = "OPENAI_API_KEY",
     judge_concurrency: JudgeConcurrency = 8,
+    judge_price: JudgePrice = None,
     json_: Json = False,
 ) -> None:
     """Score answers that are there already, without a model: again, with a judge, or after an update."""
     from xverse_v.evaluation.bundle import RunFolder
 
-    judge = _judge(folders[0], judge_url, judge_model, judge_key, judge_concurrency)
+    judge = _judge(folders[0], judge_url, judge_model, judge_key, judge_concurrency, judge_price)
     done = [(folder, _score(folder, judge)) for folder in RunFolder.below(folders)]
     if json_:
-        show_json({"runs": [score_document(folder.path, scored) for folder, scored in done if scored]})
+        runs = [score_document(folder.path, scored) for folder, scored in done if scored]
+        show_json({"runs": runs, "judge": judge_facts(judge)})
         return
     score_table([scored for _, scored in done if scored])
+    if judge:
+        note(judge_line(judge))
 
 
 def _score(folder: RunFolder, judge: Judge | None) -> Scored | None:
@@ -209,17 +236,27 @@ def _model(spec: str, task: Task, options: dict[str, Any]) -> Model:
         return open_model(spec, ModelOptions(**options), profile=task.profile)
 
 
-def _judge(work_dir: Path, url: str | None, model: str | None, key: str, concurrency: int) -> Judge | None:
+def _judge(
+    work_dir: Path, url: str | None, model: str | None, key: str, concurrency: int, price: str | None
+) -> EndpointJudge | None:
     if url is None and model is None:
         return None
     if not url or not model:
         given, missing = ("--judge-url", "--judge-model") if url else ("--judge-model", "--judge-url")
         raise typer.BadParameter(f"{given} needs {missing} as well")
     from xverse_v.evaluation.endpoint import Endpoint, EndpointSettings
-    from xverse_v.evaluation.judge import EndpointJudge
+    from xverse_v.evaluation.judge import EndpointJudge, Prices
 
+    prices = None
+    if price is not None:
+        try:
+            paid_in, paid_out = map(float, price.split(","))
+        except ValueError:
+            raise typer.BadParameter(f"--judge-price {price}: expected two numbers, such as 0.15,0.60") from None
+        prices = Prices(paid_in, paid_out)
     settings = EndpointSettings(base_url=url, model=model, key_variable=key)
-    return EndpointJudge(Endpoint(settings), cache=work_dir / "judge_cache.jsonl", concurrency=concurrency)
+    cache = work_dir / "judge_cache.jsonl"
+    return EndpointJudge(Endpoint(settings), cache=cache, concurrency=concurrency, prices=prices)
 
 
 eval_more.add_to(evaluation)

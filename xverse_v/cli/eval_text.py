@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xverse_v.errors import XverseError
     from xverse_v.evaluation.contract import BadRow, Score
     from xverse_v.evaluation.diff import Difference
+    from xverse_v.evaluation.judge import EndpointJudge
     from xverse_v.evaluation.run import RunReport
     from xverse_v.evaluation.scored import Scored
     from xverse_v.evaluation.sharing import Share
@@ -88,6 +89,23 @@ def unscored_line(name: str, problem: XverseError) -> str:
     )
 
 
+def judge_facts(judge: EndpointJudge | None) -> dict[str, object] | None:
+    """Name, endpoint and costs, for --json."""
+    return judge.facts() if judge else None
+
+
+def judge_line(judge: EndpointJudge) -> str:
+    """What judging took and cost."""
+    use = judge.usage
+    line = say(
+        f"judge {judge.name}: {use.asked} asked, {use.cached} read from before, {use.retries} retries, "
+        f"{use.prompt_tokens} + {use.completion_tokens} tokens",
+        f"评审模型 {judge.name}：提问 {use.asked} 次，沿用 {use.cached} 次，重试 {use.retries} 次，"
+        f"{use.prompt_tokens} + {use.completion_tokens} 个 token",
+    )
+    return line if judge.prices is None else f"{line}, {use.money(judge.prices):.4f} {judge.prices.currency}"
+
+
 def score_table(scored: Sequence[Scored]) -> None:
     """Every score with its conditions, on stdout."""
     if not scored:
@@ -110,7 +128,7 @@ def score_table(scored: Sequence[Scored]) -> None:
                 f"{score.low:.1f} .. {score.high:.1f}",
                 str(score.rows),
                 str(score.skipped),
-                str(score.unmatched),
+                f"{score.unmatched} ({100 * score.unmatched / max(1, score.rows):.1f} %)",
                 score.profile,
                 score.matcher + (f" {score.judge}" if score.judge else ""),
                 score.note,

@@ -14,7 +14,7 @@ import typer
 
 from xverse_v.errors import Language, error, user_language
 
-from .common import Json, MaxTiles, Model, note, read_stdin_image, show, show_json
+from .common import AllowHost, Json, MaxTiles, Model, Page, note, opened, show, show_json
 
 if TYPE_CHECKING:
     from xverse_v.inspector import TileReport
@@ -31,6 +31,8 @@ def tiles(
         Grid | None,
         typer.Option("--grid", help="How tiles lie: release (transposed) or upright. Default: the model's own."),
     ] = None,
+    page: Page = None,
+    allow_host: AllowHost = None,
     max_tiles: MaxTiles = None,
     question: Annotated[
         str | None, typer.Option("--question", metavar="TEXT", help="Put a question behind the image, as ask does.")
@@ -55,8 +57,8 @@ def tiles(
 
     language = user_language()
     processor, context = _processor(model, grid, max_tiles)
-    opened = open_image(read_stdin_image() if image == "-" else image)
-    inspection = inspect_tiles(opened, processor, question=question, max_tiles=max_tiles, context=context)
+    source = open_image(opened(image, page, allow_host))
+    inspection = inspect_tiles(source, processor, question=question, max_tiles=max_tiles, context=context)
     if png:
         _write(png, lambda: contact_sheet(inspection).save(png, "PNG"))
     if html:

@@ -46,7 +46,8 @@ class CustomAnswers(Described):
     def score(
         self, rows: Iterable[tuple[Row, Prediction]], profile: Profile, judge: Judge | None
     ) -> tuple[list[Verdict], list[Score]]:
-        """Exact match, and soft accuracy in front of it where every row has several reference answers."""
+        """Exact match, soft accuracy in front of it where every row has several answers, then the leading one of each
+        category, if there is such a column."""
         pairs, skipped = scorable(rows, self.name)
         said = [prediction.text.strip().lower() for _, prediction in pairs]
         exact = [
@@ -60,6 +61,10 @@ class CustomAnswers(Described):
             variant = variant_of(profile)
             values = [soft_accuracy(prediction.text, row.answers, variant) for row, prediction in pairs]
             scores.insert(0, facts.mean("Soft accuracy", values))
+        by_category: dict[str, list[float]] = {}
+        for (row, _), value in zip(pairs, values, strict=True):
+            by_category.setdefault(row.fields.get("category", ""), []).append(value)
+        scores += [facts.mean(name, by_category[name]) for name in sorted(by_category.keys() - {""})]
         verdicts = [
             Verdict(row.key, value, text[:80]) for (row, _), value, text in zip(pairs, values, said, strict=True)
         ]

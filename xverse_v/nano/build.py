@@ -25,12 +25,16 @@ from xverse_v.nano.tower import train_tower
 from xverse_v.nano.words import train_words
 
 log = logging.getLogger(__name__)
-TOWER_STEPS, WORDS_STEPS = 5000, 4000
+TOWER_CYCLES, WORDS_CYCLES = (5000,), (4000,)
 TOWER_SEED, WORDS_SEED, PROJECTOR_SEED = 1, 2, 3
 FACTS = {
-    "vision tower": f"{TOWER_STEPS:,} steps of 31 or more views with dense labels, seed {TOWER_SEED}",
-    "decoder": f"{WORDS_STEPS:,} steps of 12 rows of text with images written out, seed {WORDS_SEED}",
+    "vision tower": f"{sum(TOWER_CYCLES):,} steps of 32 or more views with dense labels, seed {TOWER_SEED}",
+    "decoder": f"{sum(WORDS_CYCLES):,} steps of 12 rows of text with images written out, seed {WORDS_SEED}",
 }
+
+
+def _scaled(cycles: tuple[int, ...], scale: float) -> list[int]:
+    return [max(1, round(length * scale)) for length in cycles]
 
 
 def make_parts(work: Path, only: str | None, scale: float) -> None:
@@ -38,9 +42,9 @@ def make_parts(work: Path, only: str | None, scale: float) -> None:
     started = time.process_time()
     if only in (None, "tower"):
         pool.fill(work / "pools", share=min(1.0, scale))
-        train_tower(work / "tower", work / "pools", max(1, round(TOWER_STEPS * scale)), seed=TOWER_SEED)
+        train_tower(work / "tower", work / "pools", _scaled(TOWER_CYCLES, scale), seed=TOWER_SEED)
     if only in (None, "words"):
-        train_words(work / "words", max(1, round(WORDS_STEPS * scale)), seed=WORDS_SEED)
+        train_words(work / "words", _scaled(WORDS_CYCLES, scale), seed=WORDS_SEED)
     log.info("CPU-minutes of this process: %.1f", (time.process_time() - started) / 60)
 
 

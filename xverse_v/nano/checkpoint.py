@@ -1,6 +1,6 @@
 """Training state on disk: one safetensors file and one JSON file a stage, written whole and then renamed.
 
-What crosses: modules, an AdamW optimiser and the step reached. Everything random in the recipe is derived from a seed
+What crosses: modules, an optimiser and the step reached. Everything random in the recipe is derived from a seed
 and the step, so this is all that an exact resume needs. This file refuses to know what is being trained.
 """
 

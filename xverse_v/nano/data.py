@@ -1,11 +1,10 @@
-"""The built-in model's training data and benchmarks as files, in the formats that everyone's data comes in.
+"""The built-in model's training data as files, in the formats that everyone's data comes in.
 
     python -m xverse_v.nano.data data/nano [--pairs 4000] [--conversations 6000]
 
 What crosses: a folder name in; out come `pairs-00000.tar` ... (image and caption, for stage 1), `conversations.json`
-and `held_out.json` (LLaVA's form, for stage 2) with `images/`, and `benchmarks/*.tsv` (VLMEvalKit's form, unseen
-seeds). The same command writes the same bytes. This file decides the mix of both stages; it refuses to know how they
-are trained.
+and `held_out.json` (LLaVA's form, for stage 2) with `images/`. The same command writes the same bytes. This file
+decides the mix of both stages; it refuses to know how they are trained. Files to measure with: `benchmarks.py`.
 """
 
 from __future__ import annotations
@@ -62,11 +61,14 @@ def _small_picture(kind: str, seed: int) -> Picture:
     """A picture of one view, of a board two by two tiles: the first of its kind from `seed` on."""
     if kind in ("scene", "written"):
         return make_scene(seed, (224, 224), written=kind == "written")
+    end = (seed // 2**40 + 1) * 2**40
     while True:
         picture = make_picture(kind, seed)
         if picture_grid(picture).tiles == (4 if kind == "board" else 1):
             return picture
         seed += 2**36
+        if seed >= end:  # stay inside the split's own block of seeds
+            seed += 2**30 - 2**40
 
 
 def _pair(number: int) -> tuple[bytes, str]:

@@ -1,8 +1,9 @@
 """Large images with small tags: three characters in a coloured frame, readable in the tiles and not in the global view.
 
-What crosses: `make_board(seed)` -> `Board`, which draws itself and knows its marks. The text is about eleven pixels
-high where the model sees a tile, whatever the size of the image; in the global view that is four to six. Tags keep
-clear of the borders between tiles, which a model does not see across. This file refuses to know about questions.
+What crosses: `make_board(seed)` -> `Board`, which draws itself and knows its marks. The font has eleven pixels
+or so where the model sees a tile, whatever the size of the image; the global view shows it at a quarter of the area or
+less. Tags keep clear of the borders between tiles, which a model does not see across. This file refuses to know about
+questions.
 """
 
 from __future__ import annotations

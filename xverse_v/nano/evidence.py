@@ -92,7 +92,7 @@ def page(measured: Mapping[str, Any], ablations: str) -> str:
         f"    {command}", "",
         *goal_table(scores), "",
         "## Learning curves", "", "![Learning curves of the four steps](images/nano-curves.png)", "",
-        "Upper row: the two stand-ins, scored on unseen pictures while learning. Lower row: loss of the two stages.", "",
+        "Upper row: the two stand-ins, scored on unseen pictures while learning. Lower row: loss of the stages.", "",
         "## Ablations", "", ablations.strip() or "Not run yet for these weights: `python -m xverse_v.nano.ablate`.", "",
         "## Every row", "", *score_table(scores, rows), "",
         "## Every kind of question", "", *score_table(scores, kinds),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -163,9 +163,9 @@ def tower_scores(model: SeeingTower, start: int, count: int) -> dict[str, float]
 def train_tower(
     folder: Path,
     pools: Path,
-    steps: int,
+    cycles: Sequence[int],
     *,
-    decay: int = 3000,
+    fall: float = 0.6,
     peak: float = 1e-3,
     seed: int = 1,
     warmup: int = 200,
@@ -173,21 +173,20 @@ def train_tower(
     scored: int = 40,
     stop: int | None = None,
 ) -> None:
-    """Trains up to `steps` steps, resuming from `folder`; the rate falls over the last `decay` steps. `pools`: see
-    pool.py.
+    """Trains through `cycles` of steps (see schedule.py), resuming from `folder`. `pools`: see pool.py.
 
     Every `every` steps it saves and scores `scored` unseen pictures a kind. `stop`: leave after this step.
     """
     torch.manual_seed(seed)
     model = SeeingTower()
     optimiser = Orthogonal(*split_parameters(model), lr=peak)
-    done = checkpoint.resume(folder, model, optimiser)
+    done, steps = checkpoint.resume(folder, model, optimiser), sum(cycles)
     held = {name: pool.Pool.read(pools, name) for name in POOLED_A_STEP}
     for step in range(done, min(steps, stop or steps)):
         if step >= EARLY_STEPS:
             optimiser.settle()
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, warmup=warmup, decay=decay, peak=peak)
+            group["lr"] = learning_rate(step, cycles, warmup=warmup, fall=fall, peak=peak)
         given = tower_batch(held, "tower", step)
         loss = tower_loss(model(pixels_of(given)), given)
         optimiser.zero_grad()

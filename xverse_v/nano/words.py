@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -66,9 +67,9 @@ def word_scores(model: WordDecoder, start: int, count: int, keep: float) -> dict
 
 def train_words(
     folder: Path,
-    steps: int,
+    cycles: Sequence[int],
     *,
-    decay: int = 1500,
+    fall: float = 0.375,
     peak: float = 1.5e-3,
     seed: int = 2,
     warmup: int = 200,
@@ -77,17 +78,18 @@ def train_words(
     ramp: int = 4000,
     stop: int | None = None,
 ) -> None:
-    """Trains up to `steps` steps of 12 rows, resuming from `folder`; empty patches come back over `ramp` steps.
+    """Trains through `cycles` of steps of 12 rows (see schedule.py), resuming from `folder`. Empty patches come back
+    over `ramp` steps.
 
     Every `every` steps it saves and scores `scored` unseen rows (a multiple of 16). `stop`: leave after this step.
     """
     model = WordDecoder(seed)
     optimiser = Orthogonal(*split_parameters(model), lr=peak)
     optimiser.settle()
-    done = checkpoint.resume(folder, model, optimiser)
+    done, steps = checkpoint.resume(folder, model, optimiser), sum(cycles)
     for step in range(done, min(steps, stop or steps)):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, warmup=warmup, decay=decay, peak=peak)
+            group["lr"] = learning_rate(step, cycles, warmup=warmup, fall=fall, peak=peak)
         keep = 0.03 + 0.4 * min(1.0, step / ramp)
         # Twelve of sixteen, so that steps differ in what they hold.
         rng = random.Random(step)

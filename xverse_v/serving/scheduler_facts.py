@@ -25,7 +25,7 @@ class SchedulerLimits:
     queue: int = 64
     seconds: float = 300.0
     preparers: int = 2
-    pass_tokens: int | None = 512
+    pass_tokens: int | None = 256
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from xverse_v.cli.demo import examples
 from xverse_v.inference.assistant import Assistant
-from xverse_v.serving.demo.app import Demo, build, open_port
+from xverse_v.serving.demo.app import Demo, build, new_server, open_port
 from xverse_v.serving.demo.options import DemoOptions
 
 ARGUMENTS = (
@@ -41,8 +40,7 @@ def running_demo(assistant: Assistant, folder: Path) -> Iterator[tuple[str, Demo
     """The demo on a free port, in a thread: its address and itself."""
     demo = build(assistant, DemoOptions(examples=examples(folder)))
     listening = open_port("127.0.0.1", 0)
-    config = uvicorn.Config(demo.app, log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    server = new_server(demo)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
@@ -131,13 +129,13 @@ class Visitor:
         return [text for text in shown if text]
 
     def press(self, name: str) -> None:
-        self.page.get_by_role("button", name=name, exact=True).click()
+        self.page.locator(f"button:text-is('{name}')").first.click()
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
     def status(self) -> str:
-        return self.page.locator(".xv-status-place").inner_text()
+        return self.page.locator(".xv-status-place").first.inner_text()
 
     def close(self) -> None:
         self.context.close()

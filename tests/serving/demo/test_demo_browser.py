@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from tests.serving.demo.browser import Visitor, chromium, running_demo
 from tests.serving.demo.demo_parts import HOSTILE
 from xverse_v import load
+from xverse_v.model.prompt import RELEASE_SYSTEM
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -76,8 +77,7 @@ def slow_model(assistant, monkeypatch):
 def test_upload_ask_retry_second_image_undo_clear(visitor, assistant, running, wide, small):
     question = "What colour is the star?"
     answer = visitor.ask(question, [wide])
-    system = visitor.page.get_by_label("System text").input_value()
-    alone = assistant.ask(wide, question, system=system)
+    alone = assistant.ask(wide, question, system=RELEASE_SYSTEM)
     assert answer == alone.text
     visitor.press("Retry")
     visitor.page.wait_for_function("() => document.querySelector('.xv-status')?.innerText.includes('same answer')")
@@ -88,7 +88,7 @@ def test_upload_ask_retry_second_image_undo_clear(visitor, assistant, running, w
     visitor.press("Undo")
     visitor.page.wait_for_function("() => document.querySelectorAll('.xv-chat .message.bot').length === 1")
     assert visitor.page.locator(".xv-ask textarea").input_value() == "How many shapes are there?"
-    visitor.press("Clear")
+    visitor.page.locator("button.xv-clear").click()
     visitor.page.wait_for_selector(".xv-chat .example")
     assert visitor.answers() == [] and not [
         path for path in running[1].folder.rglob("*.png") if "examples" not in str(path)
@@ -121,9 +121,8 @@ def test_editing_an_earlier_question(visitor, assistant, wide):
     visitor.page.locator(".xv-chat").get_by_title("Submit").click()
     visitor.page.wait_for_function("() => document.querySelectorAll('.xv-chat .message.bot').length === 1")
     visitor.done()
-    system = visitor.page.get_by_label("System text").input_value()
     assert visitor.questions() == ["What colour is the heart?"]
-    assert visitor.answers() == [assistant.ask(wide, "What colour is the heart?", system=system).text]
+    assert visitor.answers() == [assistant.ask(wide, "What colour is the heart?", system=RELEASE_SYSTEM).text]
 
 
 def test_panels(visitor, wide):
@@ -185,6 +184,25 @@ def test_what_people_and_the_model_write_is_text(visitor, assistant, monkeypatch
     assert visitor.page.locator(".xv-chat script, .xv-chat a, .xv-chat .katex, .xv-chat .message img").count() == 0
 
 
+def test_copying_and_editing_give_what_was_written(visitor):
+    written = "Is 1 < 2 & 3 > 2? &lt; &#0000060;"
+    visitor.ask(written)
+    assert visitor.questions() == [written]
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    row = visitor.page.locator(".xv-chat .message-row.user-row + .message-buttons-right")
+    row.get_by_title("Copy message").click()
+    visitor.page.wait_for_timeout(300)
+    assert visitor.page.evaluate("() => navigator.clipboard.readText()") == written
+    row.get_by_title("Edit").click()
+    box = visitor.page.locator(".xv-chat textarea")
+    assert box.input_value() == written
+    box.fill(written + "!")
+    visitor.page.locator(".xv-chat").get_by_title("Submit").click()
+    visitor.page.wait_for_function("() => document.querySelector('.xv-chat .user').innerText.trim().endsWith('!')")
+    visitor.done()
+    assert visitor.questions() == [written + "!"]
+
+
 def test_dark_and_light(browser, running):
     visitor = Visitor(browser, running[0], color_scheme="dark")
     colour = "() => getComputedStyle(document.querySelector('.xv-title h1')).color"
@@ -221,8 +239,8 @@ def test_paste_and_examples_and_webcam(visitor):
         }"""
     )
     page.wait_for_function("() => document.body.innerText.includes('300 x 300')")
-    visitor.press("Webcam")
-    page.get_by_title("grant webcam access").or_(page.get_by_text("Click to Access Webcam")).first.click()
+    page.get_by_text("Webcam", exact=True).first.click()
+    page.get_by_text("Click to Access Webcam").click()
     page.get_by_role("button", name="capture photo").click()
     page.wait_for_function("() => document.body.innerText.includes('Image 2 of 2')")
 
@@ -237,6 +255,7 @@ def test_a_bad_file_is_refused_with_its_code(visitor, tmp_path):
 
 def test_two_people_at_once_and_files_gone_afterwards(browser, running, slow_model, tmp_path):
     address, demo = running
+    before = set(demo.folder.rglob("*"))
     paths = []
     for number, colour in enumerate(("red", "blue")):
         Image.new("RGB", (400, 300), colour).save(tmp_path / f"{number}.png")
@@ -251,7 +270,7 @@ def test_two_people_at_once_and_files_gone_afterwards(browser, running, slow_mod
     one.done()
     two.done()
     assert len(one.answers()) >= 1 and len(two.answers()) >= 1
-    copies = [path for path in demo.folder.rglob("*") if path.is_file() and path.parent.name != "examples"]
+    copies = [path for path in demo.folder.rglob("*") if path.is_file() and path not in before]
     assert len(copies) == 2, "the chat's own copies; the uploads are gone already"
     one.close()
     two.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from dataclasses import replace
@@ -19,6 +20,7 @@ from xverse_v.inspector import inspect_tiles
 from xverse_v.serving.demo import texts
 from xverse_v.serving.demo.confidence import confidence_panel, share
 from xverse_v.serving.demo.heat import factor, heat_panel
+from xverse_v.serving.demo.markup import shown_text
 from xverse_v.serving.demo.receipt import bug_report
 from xverse_v.serving.demo.status import error_box, line, remark
 from xverse_v.serving.demo.tiles import tile_panel
@@ -29,10 +31,10 @@ IMAGE = noise(84, 56, 1)
 class Elements(HTMLParser):
     """Tags and attributes of a panel, as a browser would make them."""
 
-    def __init__(self, html):
+    def __init__(self, panel):
         super().__init__()
         self.tags, self.attributes, self.text = [], [], ""
-        self.feed(html)
+        self.feed(panel)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
@@ -42,8 +44,8 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def safe(html):
-    found = Elements(html)
+def safe(panel):
+    found = Elements(panel)
     assert not {"script", "iframe", "a", "form", "textarea", "input"} & set(found.tags)
     assert not [name for name, _ in found.attributes if name.startswith("on")]
     assert all(value.startswith("data:image/") for name, value in found.attributes if name == "src")
@@ -138,6 +140,12 @@ def test_the_receipt_tells_nothing_private_unless_asked(turn):
         assert wanted in plain
     full = bug_report(secret, 1, "my secret system", "en", include=True)
     assert full.count("secret") == 3 and turn.images[0].key in full
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "plain", "&#0000060;", "&amp;#00000", "a < b &&& c", ""])
+def test_chat_text_holds_no_markup_and_is_shown_as_it_is(text):
+    shown = shown_text(text)
+    assert "<" not in shown and ">" not in shown and html.unescape(shown) == text
 
 
 def test_an_answer_that_is_not_whole_says_so(turn):

@@ -34,7 +34,7 @@ def test_asking_gives_what_the_model_gives_alone(talk, visit, tmp_path):
     assert shown[-1].panels and not shown[-1].busy
     last = shown[-1].messages
     assert [message["role"] for message in last] == ["user", "assistant"]
-    assert last[0]["content"][1] == "What is it?" and Path(last[0]["content"][0]["path"]).is_file()
+    assert last[0]["content"][1]["text"] == "What is it?" and Path(last[0]["content"][0]["path"]).is_file()
     assert "tokens in" in visit.status
 
 
@@ -115,7 +115,7 @@ def test_stop_keeps_what_was_made(talk, visit):
     stopper.join()
     answer = visit.turns[-1].answer
     assert answer.finish_reason == "cancelled" and 1 <= len(answer.token_ids) <= 3
-    assert shown[-1].messages[-1]["content"][-1] == "(Stopped.)" and not visit.busy
+    assert shown[-1].messages[-1]["content"][-1]["text"] == "(Stopped.)" and not visit.busy
 
 
 def test_two_visitors_get_what_each_gets_alone(talk, tmp_path):

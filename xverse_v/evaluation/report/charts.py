@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xverse_v.errors import error
 
 from .tables import Cell, Column, Comparison, is_subject, rivals
-from .words import clean
+from .words import short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,8 +156,7 @@ def _draw_panel(
 def _short(column: Column, columns: Sequence[Column]) -> str:
     """A name that fits beside a bar, with what tells it from columns of the same name."""
     alike = [other for other in columns if other.ours and other.name == column.name]
-    name = clean(f"{column.name} [{column.detail}]" if column.ours and len(alike) > 1 else column.name)
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return short(f"{column.name} [{column.detail}]" if len(alike) > 1 and column.ours else column.name, _LONGEST_NAME)
 
 
 def _importance(column: Column) -> int:
@@ -179,7 +179,10 @@ def _style(prefix: str) -> Iterator[None]:
 def _svg(figure: Figure, prefix: str) -> str:
     """The svg element alone. Its ids get a prefix, so that two pictures can stand in one page."""
     packed = io.StringIO()
-    figure.savefig(packed, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # Letters are drawn by the browser, with its fonts: that ours lack some does not matter.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(packed, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = packed.getvalue()
     svg = svg[svg.index("<svg") :]
     # Only inside tags: in the text between them every < and > is escaped.

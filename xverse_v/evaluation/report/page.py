@@ -18,9 +18,10 @@ from .card import Card
 from .charts import OTHERS, bars, colours, radar
 from .reading import Measured
 from .tables import Cell, Column, Comparison, is_subject
-from .words import HEADINGS, LEGEND, clean, conditions, left_open, notes
+from .words import HEADINGS, LEGEND, clean, conditions, left_open, notes, short
 
 _FEWEST_AXES = 3
+_LONGEST_HEADING = 40
 _BREAKS = re.compile(r"(?<=-)|(?<=[a-z])(?=[A-Z])")  # where a long name may go on in the next line
 
 
@@ -71,9 +72,10 @@ def _table(comparison: Comparison) -> str:
 
 
 def _heading(column: Column) -> str:
+    name = _BREAKS.sub("<wbr>", _text(short(column.name, _LONGEST_HEADING)))
     mark = "°" if column.closed else ""
     small = f"<small>{_text(column.detail)}</small>" if column.ours or is_subject(column) else ""
-    return f"<th scope=col>{_BREAKS.sub('<wbr>', _text(column.name))}{mark}{small}</th>"
+    return f'<th scope=col title="{_text(column.name)}">{name}{mark}{small}</th>'
 
 
 def _cell(column: Column, cell: Cell | None) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from .card import Card
 from .reading import Measured
 from .tables import Cell, Column, Comparison, rivals
-from .words import HEADINGS, LEGEND, clean, conditions, left_open, notes
+from .words import HEADINGS, LEGEND, clean, conditions, left_open, notes, short
 
 _NARROW = 11  # a heading is broken at its hyphens into lines of about this width
 _WIDE = 110
+_LONGEST_HEADING = 40
 _SHOWN_SCORES = 4  # of one run in the text; the other formats have all
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -45,7 +46,7 @@ def as_markdown(card: Card, comparisons: Sequence[Comparison], measured: Sequenc
     """Tables that GitHub shows; the best of a row in bold."""
     parts = ["# Scores"]
     for comparison in comparisons:
-        heads = ["", *(_inline(" ".join(_heading(column))) for column in comparison.columns)]
+        heads = ["", *(_inline(_title(column)) for column in comparison.columns)]
         rows = [[_inline(row.name), *(_marked(cell) for cell in row.cells)] for row in comparison.rows]
         parts += [f"## {comparison.title}", _pipes(heads, rows)]
     parts.append("**Bold**: best of its row. " + _inline(" ".join(LEGEND[1:])))
@@ -106,8 +107,13 @@ def as_csv(card: Card, comparisons: Sequence[Comparison], measured: Sequence[Mea
 
 def _heading(column: Column) -> list[str]:
     """A column's name in short lines, the detail of ours below."""
-    name = clean(column.name) + ("°" if column.closed else "")
+    name = short(column.name, _LONGEST_HEADING) + ("°" if column.closed else "")
     return _short_lines(name) + (_short_lines(f"[{clean(column.detail)}]") if column.ours else [])
+
+
+def _title(column: Column) -> str:
+    """The same on one line."""
+    return clean(column.name) + ("°" if column.closed else "") + (f" [{clean(column.detail)}]" if column.ours else "")
 
 
 def _short_lines(text: str) -> list[str]:

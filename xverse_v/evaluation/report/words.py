@@ -22,6 +22,12 @@ def clean(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def short(name: str, longest: int) -> str:
+    """A name of at most so many characters; what is left out shows as an ellipsis."""
+    name = clean(name)
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
 def number(value: float, unit: str) -> str:
     """``71.43 %``, ``489 points``: two decimals for percent, so that parity can be read off."""
     return f"{value:.2f} %" if unit == "%" else f"{value:.6g} {unit}".rstrip()

@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xverse_v.errors import error, user_language
 from xverse_v.inference.assistant import Assistant
@@ -31,6 +31,8 @@ from .visits import Visits
 
 if TYPE_CHECKING:
     import gradio as gr
+    import uvicorn
+    from fastapi import FastAPI
     from starlette.types import ASGIApp
 
     from .talk import Talk
@@ -47,6 +49,8 @@ class Demo:
     desk: Desk
     visits: Visits
     folder: Path
+    examples: Sequence[Example]
+    end_pages: Callable[[], None]
     restore_environment: Callable[[], None]
 
     def close(self) -> None:
@@ -62,6 +66,8 @@ def build(assistant: Assistant, options: DemoOptions) -> Demo:
     Raises E663 without Gradio, E664 for an address others can reach without a password.
     """
     check_extra()
+    from starlette.routing import Mount
+
     from .guard import Guard, is_loopback
 
     loopback = is_loopback(options.host)
@@ -74,23 +80,43 @@ def build(assistant: Assistant, options: DemoOptions) -> Demo:
     examples = _copied(options.examples, folder)
     desk, visits = Desk(), Visits(folder, options.language or user_language())
     app = _application(Talk(assistant, desk, visits), options, examples)
-    return Demo(Guard(app, loopback=loopback, passwords=options.passwords), desk, visits, folder, restore)
+    gradio_app: Any = next(route.app for route in app.routes if isinstance(route, Mount))
+
+    def end_pages() -> None:
+        gradio_app.stop_event.set()  # every open page holds a request that ends with this
+
+    guarded = Guard(app, loopback=loopback, passwords=options.passwords)
+    return Demo(guarded, desk, visits, folder, examples, end_pages, restore)
 
 
 def serve(assistant: Assistant, options: DemoOptions, ready: Callable[[str], None] = lambda address: None) -> None:
     """Serve until Ctrl-C or SIGTERM. ``ready`` is told the address once it can be opened. Raises also E668."""
     check_extra()
-    import uvicorn
-
     listening = open_port(options.host, options.port)
     demo = build(assistant, options)
     with closing(listening), closing(demo), _terminable():
-        config = uvicorn.Config(
-            demo.app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
-        )
         host, port = listening.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        uvicorn.Server(config).run(sockets=[listening])
+        new_server(demo).run(sockets=[listening])
+
+
+def new_server(demo: Demo) -> uvicorn.Server:
+    """A server for the demo that ends well while pages are open."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        demo.app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    shutdown = server.shutdown
+
+    async def ended(sockets: list[socket.socket] | None = None) -> None:
+        demo.visits.stop()
+        demo.end_pages()
+        await shutdown(sockets)
+
+    server.shutdown = ended  # type: ignore[method-assign]
+    return server
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -108,7 +134,7 @@ def open_port(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _application(talk: Talk, options: DemoOptions, examples: Sequence[Example]) -> ASGIApp:
+def _application(talk: Talk, options: DemoOptions, examples: Sequence[Example]) -> FastAPI:
     import gradio as gr
     from fastapi import FastAPI
 
@@ -140,8 +166,13 @@ def _application(talk: Talk, options: DemoOptions, examples: Sequence[Example]) 
         mcp_server=False,
         enable_monitoring=False,
         theme=_theme(),
-        css=files("xverse_v.serving.demo").joinpath("style.css").read_text(encoding="utf-8"),
+        css=_own_file("style.css"),
+        head=f"<script>{_own_file('page.js')}</script>",
     )
+
+
+def _own_file(name: str) -> str:
+    return files("xverse_v.serving.demo").joinpath(name).read_text(encoding="utf-8")
 
 
 def _theme() -> gr.themes.Base:

@@ -27,6 +27,7 @@ from xverse_v.model.processing import XverseVProcessor
 
 from .choices import Choices
 from .desk import Desk, Waiting
+from .markup import shown_text
 from .status import done_line, error_box, line, remark
 from .visits import MOST_IMAGES, Visit, Visits
 from .work import Asked, Step, Stopped, answer, measure_evidence
@@ -222,10 +223,15 @@ class Talk:
 
 
 def _pair(visit: Visit, text: str, images: Sequence[PreparedImage], answer: list[str]) -> list[dict[str, Any]]:
+    """Two messages of the chat; the second is missing while nothing was said."""
     files = [{"path": visit.copy(image)} for image in images]
-    said = [piece for piece in answer if piece]
-    user = {"role": "user", "content": [*files, text]}
+    said = [_text(piece) for piece in answer if piece]
+    user = {"role": "user", "content": [*files, _text(text)]}
     return [user, {"role": "assistant", "content": said}] if said else [user]
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": shown_text(text)}  # a plain string would lose its indentation
 
 
 def _known(problem: Exception) -> XverseError:

@@ -126,6 +126,11 @@ class Visits:
             visit.forget()
         self._sweep()
 
+    def stop(self) -> None:
+        """Stop whatever any visit does."""
+        for visit in list(self._visits.values()):
+            visit.stop()
+
     def close(self) -> None:
         """End all visits and remove the folder."""
         for key in list(self._visits):

@@ -57,6 +57,8 @@ def answer(assistant: Assistant, visit: Visit, asked: Asked) -> Work[Chunk | Tur
                 stream.cancel()
             for chunk in stream:
                 tell(chunk)
+                if visit.cancel.is_set():  # the whole demo is closing
+                    stream.cancel()
         tell(conversation.turns[-1])
 
     return work
