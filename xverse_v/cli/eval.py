@@ -76,6 +76,28 @@ JudgeConcurrency = Annotated[
 ]
 
 
+_ENDPOINT = "Endpoint (of --model URL#NAME)"
+KeyVariable = Annotated[
+    str,
+    typer.Option(
+        "--key-variable", metavar="VARIABLE", help="Environment variable with the key; none sends no key.",
+        rich_help_panel=_ENDPOINT,
+    ),
+]  # fmt: skip
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", help="Longest wait for one answer.", rich_help_panel=_ENDPOINT)
+]
+Attempts = Annotated[
+    int, typer.Option("--attempts", min=1, metavar="N", help="Tries of one request.", rich_help_panel=_ENDPOINT)
+]
+NewerFields = Annotated[
+    bool,
+    typer.Option(
+        "--newer-fields", help="Send max_completion_tokens and no temperature.", rich_help_panel=_ENDPOINT
+    ),
+]  # fmt: skip
+
+
 @evaluation.command("run")
 def run_verb(
     data: Annotated[
@@ -127,6 +149,10 @@ def run_verb(
     ] = "first",
     device: Device = None,
     dtype: Dtype = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    timeout: Timeout = 120.0,
+    attempts: Attempts = 6,
+    newer_fields: NewerFields = False,
     judge_url: JudgeUrl = None,
     judge_model: JudgeModel = None,
     judge_key: JudgeKey = "OPENAI_API_KEY",
@@ -163,7 +189,9 @@ def run_verb(
         model,
         tasks[0],
         {"device": own_device(device, share), "dtype": dtype or "auto", "batch_size": batch_size}
-        | {"concurrency": concurrency, "image_root": image_root, "reencode": reencode, "images": images},
+        | {"concurrency": concurrency, "image_root": image_root, "reencode": reencode, "images": images}
+        | {"key_variable": _variable(key_variable), "timeout": timeout, "attempts": attempts}
+        | {"newer_fields": newer_fields},
     )
     reports = []
     for task in tasks:
@@ -228,6 +256,10 @@ def _scored(report: RunReport, judge: Judge | None) -> tuple[RunReport, Scored |
     return report, _score(RunFolder(report.folder), judge) if report.rows else None
 
 
+def _variable(name: str) -> str | None:
+    return None if name == "none" else name
+
+
 def _model(spec: str, task: Task, options: dict[str, Any]) -> Model:
     """The model, with the profile's way of handing over images."""
     with passing_note(f"loading {spec} ..."):
@@ -254,7 +286,7 @@ def _judge(
         except ValueError:
             raise typer.BadParameter(f"--judge-price {price}: expected two numbers, such as 0.15,0.60") from None
         prices = Prices(paid_in, paid_out)
-    settings = EndpointSettings(base_url=url, model=model, key_variable=key)
+    settings = EndpointSettings(base_url=url, model=model, key_variable=_variable(key))
     cache = work_dir / "judge_cache.jsonl"
     return EndpointJudge(Endpoint(settings), cache=cache, concurrency=concurrency, prices=prices)
 
