@@ -18,12 +18,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import io
 import json
 import os
 import platform
-import random
 import re
 import statistics
 import subprocess
@@ -36,18 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from PIL import Image, ImageDraw
+from serve_workloads import Workload, workloads
 
 REPOSITORY = Path(__file__).parents[1]
-QUESTIONS = ("What colour is the circle?", "How many shapes are there?", "What is it?", "图中有几个图形？")
-COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
-LONG = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "long",
-        "schema": {"type": "array", "items": {"enum": ["red", "blue", 1, 2]}, "minItems": 20, "maxItems": 20},
-    },
-}
 
 
 @dataclass
@@ -59,49 +47,6 @@ class Reply:
     code: str = ""
     times: list[float] = field(default_factory=list)  # of each piece of text
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Workload:
-    name: str
-    bodies: tuple[dict[str, Any], ...]
-
-
-def made_image(number: int) -> str:
-    """A data URL of a drawing that no other number gives."""
-    dice = random.Random(number)
-    image = Image.new("RGB", (224, 224), (240, 240, 255 - number % 16))
-    draw = ImageDraw.Draw(image)
-    x, y, size = dice.randrange(100), dice.randrange(100), dice.randrange(40, 110)
-    draw.ellipse([x, y, x + size, y + size], fill=dice.choice(COLOURS))
-    draw.rectangle([0, 0, number % 200, 2], fill=(number % 251, number // 251 % 251, 9))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def body(model: str, image: int, question: str, **more: Any) -> dict[str, Any]:
-    content = [
-        {"type": "image_url", "image_url": {"url": made_image(image), "detail": "low"}},
-        {"type": "text", "text": question},
-    ]
-    return {
-        "model": model,
-        "messages": [{"role": "user", "content": content}],
-        "stream": True,
-        "temperature": 0,
-        **more,
-    }
-
-
-def workloads(model: str, count: int) -> list[Workload]:
-    """``count`` requests each; the ones of `fresh` never repeat an image."""
-    fresh = [body(model, 1000 + n, QUESTIONS[n % 4], max_tokens=32) for n in range(count)]
-    shared = [body(model, n % 10, f"{QUESTIONS[n % 4]} {n // 40}", max_tokens=32) for n in range(count)]
-    long = [
-        body(model, n % 10, f"{QUESTIONS[n % 4]} {n // 40}", max_tokens=200, response_format=LONG) for n in range(count)
-    ]
-    return [Workload("fresh", tuple(fresh)), Workload("shared", tuple(shared)), Workload("long", tuple(long))]
 
 
 async def ask(client: httpx.AsyncClient, sent: dict[str, Any]) -> Reply:
@@ -122,9 +67,12 @@ async def ask(client: httpx.AsyncClient, sent: dict[str, Any]) -> Reply:
                 document = json.loads(line[6:])
                 if "error" in document:
                     reply.code = document["error"]["code"]
-                elif document.get("choices") and (text := document["choices"][0]["delta"].get("content")):
-                    reply.times.append(time.perf_counter() - began)
-                    pieces.append(text)
+                elif document.get("choices"):
+                    choice = document["choices"][0]
+                    done = done or choice.get("finish_reason") is not None  # not every server says [DONE]
+                    if text := choice["delta"].get("content"):
+                        reply.times.append(time.perf_counter() - began)
+                        pieces.append(text)
         if not done and not reply.code:
             reply.code = "cut"
     reply.text, reply.seconds = "".join(pieces), time.perf_counter() - began
@@ -246,7 +194,7 @@ def machine() -> dict[str, Any]:
 
 def start_server(given: argparse.Namespace) -> tuple[subprocess.Popen[bytes], str]:
     """Our server as a process and its base URL, ready to answer."""
-    log = Path(given.out or "serve_load").with_suffix(".log")
+    log = Path(given.out or "serve_load").with_suffix(".server.log")
     command = [sys.executable, "-m", "xverse_v", "serve", "--port", "0", "--model", given.model, "--max-seconds", "600"]
     command += ["--batch", str(given.batch), "--queue", str(max(256, 2 * given.clients))]
     command += ["--model-name", given.model_name]
@@ -277,6 +225,7 @@ def main() -> None:
     parser.add_argument("--only", default="fresh,shared,long")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--url", help="a server that runs already, instead of one of ours")
+    parser.add_argument("--pid", type=int, help="its process, to count its CPU time")
     parser.add_argument("--model-name", default="nano", help="what the server calls the model")
     given = parser.parse_args()
     process, url = (None, given.url) if given.url else start_server(given)
@@ -286,7 +235,9 @@ def main() -> None:
             if workload.name in given.only.split(","):
                 bodies = workload.bodies if workload.name == "fresh" else workload.bodies[: given.requests]
                 chosen = Workload(workload.name, bodies)
-                found = measure(url, chosen, given.clients, given.alone, given.rounds, process and process.pid)
+                found = measure(
+                    url, chosen, given.clients, given.alone, given.rounds, process.pid if process else given.pid
+                )
                 report[workload.name] = found | {"load_average": round(os.getloadavg()[0], 1)}
                 sys.stderr.write(f"{workload.name} {json.dumps(report[workload.name])}\n")
     finally:

@@ -1,8 +1,10 @@
 """A real terminal: the answer appears piece by piece, Ctrl-C stops it, the chat goes on."""
 
+import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -79,8 +81,19 @@ def terminal():
         each.process.wait()
 
 
-def test_ctrl_c_stops_an_answer_and_keeps_the_chat(terminal, tiny_folder):
-    chat = terminal("chat", "--model", tiny_folder, "--device", "cpu", "--max-new-tokens", "7000")
+@pytest.fixture
+def endless_folder(tiny_folder, tmp_path):
+    """The tiny model with an end token that it never writes (the placeholder's), so that an answer is there to stop."""
+    folder = tmp_path / "endless"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    config["eos_token_id"] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["image_token_id"]
+    (folder / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_the_chat(terminal, endless_folder):
+    chat = terminal("chat", "--model", endless_folder, "--device", "cpu", "--max-new-tokens", "7000")
     chat.wait_for("> ")
     chat.type("Tell me everything\n")
     chat.wait_for("Tell me everything")
@@ -98,8 +111,8 @@ def test_ctrl_c_stops_an_answer_and_keeps_the_chat(terminal, tiny_folder):
     assert chat.finish() == 0
 
 
-def test_ctrl_c_stops_ask_with_130(terminal, tiny_folder):
-    ask = terminal("ask", "Tell me everything", "--model", tiny_folder, "--device", "cpu", "--max-new-tokens", "7000")
+def test_ctrl_c_stops_ask_with_130(terminal, endless_folder):
+    ask = terminal("ask", "Tell me everything", "--model", endless_folder, "--device", "cpu", "--max-new-tokens", "7000")
     while len(ask.seen.replace("loading", "")) < 60:
         ask.seen += os.read(ask.leader, 65536).decode(errors="replace")
     ask.type("\x03")

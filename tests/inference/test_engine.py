@@ -64,8 +64,8 @@ def test_finished_rows_are_not_computed_any_more(monkeypatch):
     original = XverseVForConditionalGeneration.forward
 
     def counted(self, *args, **kwargs):
-        if kwargs.get("input_ids") is not None:
-            rows.append(kwargs["input_ids"].shape[0])
+        if kwargs["inputs_embeds"].shape[1] == 1:
+            rows.append(kwargs["inputs_embeds"].shape[0])
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(XverseVForConditionalGeneration, "forward", counted)

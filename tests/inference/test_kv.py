@@ -1,12 +1,15 @@
 """The row cache against transformers' own, and what is stored against what is written later."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from transformers import DynamicCache
 
 from tests.inference.small_model import small_model
 from xverse_v.inference.kv import RowCache
-from xverse_v.inference.passes import decode, prefill
+from xverse_v.inference.passes import decode, prefill, prefill_together
 
 LAYERS = 2
 
@@ -50,6 +53,30 @@ def test_rows_of_different_lengths_decode_as_if_alone():
             assert_close(logits[row], full(tokens)[place])
 
 
+@pytest.mark.parametrize("starts", [(0, 0, 0), (5, 90, 33), (7, 7, 7), (40, 0, 3)])
+@pytest.mark.parametrize("counts", [(1, 9, 4), (6, 6, 6), (12, 1, 1)])
+def test_ends_of_any_lengths_behind_any_beginnings_are_prefilled_together(starts, counts):
+    rows = [ids(start + count + 1, seed=start + count) for start, count in zip(starts, counts, strict=True)]
+    cache = RowCache(LAYERS, 4)
+    prefill(small_model(), cache, 0, ids(20, seed=9))  # a row in front that takes no part
+    for row, (tokens, start) in enumerate(zip(rows, starts, strict=True), 1):
+        if start:
+            prefill(small_model(), cache, row, tokens[:start])
+    parts = [tokens[start:-1].tolist() for tokens, start in zip(rows, starts, strict=True)]
+    logits = prefill_together(small_model(), cache, 1, parts)
+    assert [cache.length(row) for row in range(4)] == [20, *(len(tokens) - 1 for tokens in rows)]
+    after = decode(small_model(), cache, torch.stack([ids(1, seed=8)[0], *(tokens[-1] for tokens in rows)]))
+    for row, tokens in enumerate(rows):
+        assert_close(logits[row], full(tokens)[-2])
+        assert_close(after[row + 1], full(tokens)[-1])
+
+
+def test_what_fills_up_is_never_kept():
+    cache = RowCache(LAYERS, 2)
+    prefill_together(small_model(), cache, 0, [ids(9, seed=1).tolist(), ids(2, seed=2).tolist()])
+    assert not cache.layers[0].keys[1, :, 2:].any()
+
+
 def test_keys_equal_those_of_a_dynamic_cache():
     tokens, ours, theirs = ids(50, seed=2), RowCache(LAYERS, 2), DynamicCache(config=small_model().config.text_config)
     prefill(small_model(), ours, 1, tokens)
@@ -87,6 +114,59 @@ def test_a_stored_segment_is_exact_and_nobody_writes_to_it():
         decode(small_model(), again, torch.tensor([place + 4]))
     assert all(torch.equal(a, b) for a, b in zip(before, segment.keys + segment.values, strict=True))
     assert torch.equal(logits, prefill(small_model(), cache, 0, tokens[20:])), "a copied part differs"
+
+
+@torch.inference_mode()
+def test_a_segment_that_still_lies_in_a_row_is_not_copied_again():
+    tokens, more = ids(40, seed=5), ids(8, seed=6)
+    expected = full(torch.cat([tokens, more]))[-1]
+    cache = RowCache(LAYERS, 2)
+    prefill(small_model(), cache, 1, tokens)
+    one, two = cache.copy_out(1, 0, 25), cache.copy_out(1, 25, 40)
+
+    def copied(row: int) -> tuple[bool, bool]:
+        """Which of the two segments are copied into the emptied row: a copy puts right what is spoilt before it."""
+        keys = cache.layers[0].keys
+        right = keys[row, :, [3, 30]].clone()
+        keys[row, :, [3, 30]] = 7.0
+        cache.empty(row)
+        cache.append(row, one)
+        cache.append(row, two)
+        done = (bool((keys[row, :, 3] != 7.0).all()), bool((keys[row, :, 30] != 7.0).all()))
+        for place, (column, was_copied) in enumerate(zip((3, 30), done, strict=True)):
+            if not was_copied:
+                keys[row, :, column] = right[:, place]
+        assert_close(prefill(small_model(), cache, row, more), expected)
+        return done
+
+    assert copied(1) == (True, True), "what was prefilled there is the same, but nobody knows"
+    assert copied(1) == (False, False)
+    cache.empty(1)
+    prefill(small_model(), cache, 1, more)
+    assert copied(1) == (True, True), "the first segment was written over"
+    cache.empty(1)
+    cache.append(1, one)
+    prefill(small_model(), cache, 1, more)
+    assert copied(1) == (False, True), "only the second segment was written over"
+    cache.move(1, 0)
+    assert copied(0) == (False, False)
+    assert copied(1) == (False, False), "the row it came from still has them, too"
+    cache.empty(0)
+    cache.empty(1)
+    prefill_together(small_model(), cache, 0, [[5], [6, 7]])
+    assert copied(0) == copied(1) == (True, True)
+
+
+def test_a_buffer_keeps_no_forgotten_segment_alive():
+    cache = RowCache(LAYERS, 1)
+    prefill(small_model(), cache, 0, ids(10, seed=1))
+    segment = cache.copy_out(0, 0, 10)
+    cache.empty(0)
+    cache.append(0, segment)
+    held = weakref.ref(segment)
+    del segment
+    gc.collect()
+    assert held() is None
 
 
 def test_an_emptied_row_leaves_nothing_behind():

@@ -49,13 +49,15 @@ def ids(outcomes: list) -> tuple[int, ...]:
     return tuple(token for chunk in outcomes for token in chunk.token_ids)
 
 
-def test_two_hundred_arrival_orders_give_the_answers_of_single_requests():
+def test_two_hundred_arrival_orders_give_the_answers_of_single_requests(monkeypatch):
     requests = some_requests(10)
     single = [small_assistant().batch([request], batch_size=1)[0] for request in requests]
     assert len({answer.token_ids for answer in single}) > 7
     assert min(smallest_margin(answer.logprobs) for answer in single) > 1e-5, "equality would be luck"
     assistants = {length: small_assistant() for length in (None, 8, 40)}
     prompts = [assistants[None].generation(request).job.prompt for request in requests]
+    shared, together = [], prefilling.prefill_together
+    monkeypatch.setattr(prefilling, "prefill_together", lambda *a: shared.append(len(a[3])) or together(*a))
     for seed in range(200):
         chance = random.Random(seed)
         assistant = assistants[chance.choice(list(assistants))]
@@ -67,6 +69,7 @@ def test_two_hundred_arrival_orders_give_the_answers_of_single_requests():
         for place, index in enumerate(order):
             assert ids(outcomes[place]) == single[index].token_ids
             assert "".join(chunk.text for chunk in outcomes[place]) == single[index].text
+    assert len(shared) > 50 and max(shared) > 2, "hardly any ends of prompts shared a pass"
 
 
 def test_a_request_joins_while_another_decodes_and_leaves_before_it():
@@ -112,11 +115,12 @@ def test_short_prompts_share_what_one_pass_may_take(monkeypatch):
     """Several that are short join at once: a decode step between each two would only make everybody wait longer."""
     assistant, work = small_assistant(), []
     assistant.engine.pass_tokens = 200
-    prefill, decode = prefilling.prefill, engine_module.decode
-    monkeypatch.setattr(prefilling, "prefill", lambda *a: work.append("prefill") or prefill(*a))
+    together, decode = prefilling.prefill_together, engine_module.decode
+    monkeypatch.setattr(prefilling, "prefill", None)
+    monkeypatch.setattr(prefilling, "prefill_together", lambda *a: work.append(len(a[3])) or together(*a))
     monkeypatch.setattr(engine_module, "decode", lambda *a: work.append("decode") or decode(*a))
     serve(assistant, [Request("a", settings=SamplingSettings(max_new_tokens=5))] * 4, [0] * 4, 4)
-    assert work[:5] == ["prefill"] * 4 + ["decode"]
+    assert work == [4] + ["decode"] * 4
 
 
 def three(assistant: Assistant, tokens: int = 8) -> list[Request]:
@@ -151,6 +155,8 @@ def test_memory_that_runs_out_costs_one_request(monkeypatch, phase):
         return original(*args)
 
     monkeypatch.setattr(module, phase, sometimes)
+    if phase == "prefill":
+        monkeypatch.setattr(prefilling, "prefill_together", out_of_memory)
     outcomes = serve(assistant, requests, [0, 0, 0], 3)
     lost = 1 if phase == "prefill" else longest
     assert isinstance(outcomes[lost][-1], XverseError) and outcomes[lost][-1].code == "E130"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 UPSTREAM_KEY = "XVERSE_V_UPSTREAM_KEY"
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "httpx")
+_SWITCH_SECONDS = 0.0005
 _SAFETY, _LIMITS, _OTHER = "Who may ask", "Limits", "Another server"
 
 BackendName = Literal["transformers", "openai"]
@@ -181,6 +183,9 @@ def _run(
     server = stop.server = make_server(create_app(answers, settings, keys, metrics), answers, settings)
     with listen(settings) as bound:
         _log_to_stderr()
+        # One thread computes while another writes to clients, and Python lets the first keep the interpreter for this
+        # long. At its own 5 ms pieces of text wait longer than a small model needs to make them.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         url = url_of(bound)
         asked = say("with a key", "需要密钥") if keys else say("without a key", "无需密钥")
         note(

@@ -1,19 +1,20 @@
 """Any number of requests on one model: who prefills, who decodes, who leaves.
 
-What crosses: `Generation`s in, `Chunk`s out. Rows are prefilled one by one, exactly as they would be alone, and then
-share decode steps; a row that ends leaves at once and the next waiting one takes its place. A failure belongs to the
-request that met it. The engine opens no images, writes no prompt, and waits for nobody: its source does.
+What crosses: `Generation`s in, `Chunk`s out. Images and long prompts are prefilled one by one, exactly as they would be
+alone; the short ends of those that join at the same moment share a pass, and then all share decode steps. A row that
+ends leaves at once and the next waiting one takes its place. A failure belongs to the request that met it. The engine
+opens no images, writes no prompt, and waits for nobody: its source does.
 
 Shapes: B rows, N vocabulary.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from xverse_v.errors import XverseError, error
@@ -23,23 +24,39 @@ from .answer import Chunk, Conditions
 from .cache import FeatureCache, PrefixCache, content_key
 from .constraint import JsonConstraints
 from .features import ImageTokens
-from .generation import Generation, Job
+from .generation import Generation, Job, accept_together, stop_ids
 from .kv import RowCache
 from .memory import attempt, is_memory_error, memory_error
-from .passes import decode
-from .prefilling import Prefilling, shared_chain
-from .sampling import choose
+from .passes import can_prefill_together, decode
+from .prefilling import Prefilling, finish_together, shared_chain
 
 Outcome = Chunk | Exception
+
+_log = logging.getLogger(__name__)
+
+_SHORT = 64  # tokens; a longer end of a prompt is prefilled alone: beside it shorter ones are mostly filling
+_TOGETHER = 1024  # most tokens of one pass over several ends, filling included
 
 
 @dataclass
 class _Rows:
-    """Who sits where: ``active`` in the first rows of ``cache``, ``joining`` in a row behind them."""
+    """Who sits where: ``active`` in the first rows of ``cache``, right behind them those that are ``ready`` but for the
+    short end of their prompt, and ``joining`` in a row behind these. Nobody is ready during a decode step.
+    """
 
     cache: RowCache
-    active: list[Generation]
+    active: list[Generation] = field(default_factory=list)
+    ready: list[Prefilling] = field(default_factory=list)
     joining: Prefilling | None = None
+
+    @property
+    def seated(self) -> int:
+        return len(self.active) + len(self.ready)
+
+    def tokens_together(self, another: int = 0) -> int:
+        """Tokens of the pass over all that are ready, filling included; with one of ``another`` tokens beside them."""
+        rests = [len(prefilling.rest) for prefilling in self.ready] + [another] * (another > 0)
+        return len(rests) * max(rests, default=0)
 
 
 class Engine:
@@ -47,7 +64,7 @@ class Engine:
 
     ``pass_tokens``: most prompt tokens of one pass, and how many are prefilled between two decode steps before no
     further pass begins, so that a long prompt does not hold up the answers beside it; None prefills a part of a prompt
-    whole, and fills every free row first.
+    whole, and fills every free row first. Of a pass that several share, what fills it up counts, too.
     """
 
     def __init__(
@@ -65,7 +82,7 @@ class Engine:
         self.prefix_cache = prefix_cache
         self.feature_cache = feature_cache
         self.pass_tokens = pass_tokens
-        self.stop_ids = _stop_ids(model, tokenizer)
+        self.stop_ids = stop_ids(model, tokenizer)
         facts = {name: getattr(conditions, name) for name in ("weights_id", "dtype", "device", "attention")}
         self._salt = content_key("model", facts)
         self._images = ImageTokens(self.model, feature_cache, self._salt)
@@ -75,6 +92,15 @@ class Engine:
     def max_context(self) -> int:
         """Most tokens of prompt and answer together."""
         return int(self.model.config.text_config.max_position_embeddings)
+
+    @property
+    def _longest_end(self) -> int:
+        """Most tokens of the end of a prompt that shares its pass with others."""
+        return min(_SHORT, self.pass_tokens or _SHORT) if can_prefill_together(self.model) else 0
+
+    @property
+    def _most_together(self) -> int:
+        return min(_TOGETHER, self.pass_tokens or _TOGETHER)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -111,8 +137,7 @@ class Engine:
     def run(self, generations: Iterable[Generation], batch_size: int = 1) -> Generator[tuple[Generation, Chunk]]:
         """Answer all, at most ``batch_size`` at once, yielding every chunk with the generation it belongs to.
 
-        Closing the iterator ends the work; so does a job's ``cancel``, for that job, within one token. The first
-        failure is raised and ends all.
+        Closing it ends the work, a job's ``cancel`` that job, within one token. The first failure is raised.
         """
         for generation, outcome in self.serve(generations, batch_size):
             if isinstance(outcome, Exception):
@@ -135,8 +160,8 @@ class Engine:
         source = iter(waiting)
         rows, more = self._empty_rows(batch_size), True
         while True:
-            left = float("inf") if self.pass_tokens is None else self.pass_tokens
-            while left > 0 and len(rows.active) < batch_size and (more or rows.joining):
+            left, idle = float("inf") if self.pass_tokens is None else self.pass_tokens, False
+            while left > 0 and rows.seated < batch_size and (more or rows.joining):
                 if rows.joining is None:
                     try:
                         generation = next(source)
@@ -144,70 +169,105 @@ class Engine:
                         more = False
                         break
                     if generation is None:
+                        idle = True
                         break
                     rows.joining = self._join(rows, generation, batch_size)
-                joining = rows.joining
-                cost, outcome = self._advance(rows, joining)
+                cost, outcomes = self._advance(rows, rows.joining)
                 left -= cost
-                if outcome is not None:
-                    yield joining.generation, outcome
+                yield from outcomes
+            yield from self._seat(rows)
             if rows.active:
                 yield from self._round(rows)
             elif not rows.joining:
                 if not more:
                     return
-                rows = self._empty_rows(batch_size)  # nobody is left: the buffer goes
+                if idle:  # nobody is left and nobody waits: the buffer goes
+                    rows = self._empty_rows(batch_size)
 
     def _empty_rows(self, batch_size: int) -> _Rows:
-        return _Rows(RowCache(self.model.config.text_config.num_hidden_layers, batch_size), [])
+        return _Rows(RowCache(self.model.config.text_config.num_hidden_layers, batch_size))
 
     def _join(self, rows: _Rows, generation: Generation, batch_size: int) -> Prefilling:
         generation.batch_size = batch_size
-        return Prefilling(
-            self.model,
-            rows.cache,
-            len(rows.active),
-            generation,
-            self.prefix_cache,
-            self._chain(generation.job),
-            self._images,
-            self.pass_tokens,
-        )
+        chain, cache = self._chain(generation.job), self.prefix_cache
+        images, most = self._images, self.pass_tokens
+        return Prefilling(self.model, rows.cache, rows.seated, generation, cache, chain, images, most)
 
-    def _advance(self, rows: _Rows, joining: Prefilling) -> tuple[int, Outcome | None]:
-        """One piece of a prompt: the tokens it cost, and its outcome once there is one, be it the first token."""
-        generation, cost = joining.generation, 0
+    def _advance(self, rows: _Rows, joining: Prefilling) -> tuple[int, list[tuple[Generation, Outcome]]]:
+        """One piece of a prompt, or a place among those that are ready for their short end: the tokens it cost, filling
+        included, and what came of it for anybody.
+        """
+        generation, rest, cost = joining.generation, len(joining.rest), 0
+        gone: Outcome | None = None
         try:
             if generation.cancelled():
-                outcome: Outcome = generation.cancel()
-            else:
-                cost = attempt(joining.step, self._make_room, self.model.device)
-                if joining.logits is None or not joining.done:
-                    return cost, None
-                outcome = self._accept([generation], joining.logits[None])[0]
+                gone = generation.cancel()
+            elif not 0 < rest <= self._longest_end:
+                rest, cost = 0, attempt(joining.step, self._make_room, self.model.device)
+                if not joining.done:
+                    return cost, []
         except Exception as reason:  # whatever it is, it is this request's; the others go on
-            outcome = self._named(reason, [generation], "prefill")
+            gone = self._named(reason, [generation], "prefill")
         rows.joining = None
-        if isinstance(outcome, Exception) or outcome.finish_reason is not None:
+        if gone is not None:
             rows.cache.empty(joining.row)
-        else:
-            if joining.row != len(rows.active):  # rows have left meanwhile
-                rows.cache.move(joining.row, len(rows.active))
-            rows.active.append(generation)
-        return cost, outcome
+            return cost, [(generation, gone)]
+        outcomes = self._seat(rows) if rows.tokens_together(rest) > self._most_together else []
+        cost += rows.tokens_together(rest) - rows.tokens_together()
+        if joining.row != rows.seated:  # rows have left meanwhile
+            rows.cache.move(joining.row, rows.seated)
+            joining.row = rows.seated
+        rows.ready.append(joining)
+        return cost, outcomes + (self._seat(rows) if joining.done else [])
+
+    def _seat(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
+        """Those that are ready get the end of their prompt and their first token, and decode from now on."""
+        ready, rows.ready = rows.ready, []
+        outcomes = self._finish(rows.cache, [prefilling for prefilling in ready if not prefilling.done])
+        ends = [(prefilling.generation, prefilling.logits) for prefilling in ready if prefilling.logits is not None]
+        begun = [generation for generation, _ in ends]
+        try:
+            logits = [row for _, row in ends]
+            found = accept_together(begun, torch.stack(logits), self.conditions.dtype) if ends else []
+        except Exception as reason:  # as in a decode step
+            found = [self._named(reason, begun, "prefill")] * len(begun)
+        outcomes += zip(begun, found, strict=True)
+        rows.active += [prefilling.generation for prefilling in ready]
+        self._leave(rows, outcomes)
+        return outcomes
+
+    def _finish(self, cache: RowCache, ready: list[Prefilling]) -> list[tuple[Generation, Outcome]]:
+        """The ends of these prompts in one pass; if it fails, one by one, which shows whose failure it is."""
+        if len(ready) > 1:
+            try:
+                attempt(lambda: finish_together(self.model, cache, ready), self._make_room, self.model.device)
+            except Exception as reason:
+                _log.warning("%d prompts are prefilled one by one: %s", len(ready), reason)
+        failed: list[tuple[Generation, Outcome]] = []
+        for prefilling in ready:
+            try:
+                if not prefilling.done:
+                    attempt(prefilling.step, self._make_room, self.model.device)
+            except Exception as reason:
+                failed.append((prefilling.generation, self._named(reason, [prefilling.generation], "prefill")))
+        return failed
 
     def _round(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
         """Rows that were cancelled leave without a token; else one decode step of every row."""
         outcomes: list[tuple[Generation, Outcome]]
         outcomes = [(generation, generation.cancel()) for generation in rows.active if generation.cancelled()]
         outcomes = outcomes or self._step(rows)
+        self._leave(rows, outcomes)
+        return outcomes
+
+    def _leave(self, rows: _Rows, outcomes: list[tuple[Generation, Outcome]]) -> None:
+        """The rows whose request has ended are free, and those that go on are the first ones again."""
         leaving = {id(g) for g, outcome in outcomes if isinstance(outcome, Exception) or outcome.finish_reason}
         for row in reversed(range(len(rows.active))):
             if id(rows.active[row]) in leaving:
                 rows.cache.move(len(rows.active) - 1, row)
                 rows.active[row] = rows.active[-1]
                 rows.active.pop()
-        return outcomes
 
     def _step(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
         """One decode step of every active row."""
@@ -221,47 +281,7 @@ class Engine:
                 longest = max(active, key=lambda g: len(g.job.prompt.token_ids) + len(g.token_ids))
                 return [(longest, self._named(reason, active, "decode"))]
             return [(generation, reason) for generation in active]
-        return list(zip(active, self._accept(active, logits), strict=True))
-
-    def _accept(self, active: list[Generation], logits: Tensor) -> list[Outcome]:
-        """Choose a token for each row of float32[B, N] and hand it over; E131 for a row of logits that are not numbers,
-        E143 for one whose constraint cannot go on.
-        """
-        failed: dict[int, Exception] = {}
-        seen = allowed = None
-        if any(generation.seen is not None for generation in active):
-            none = torch.zeros_like(logits[0], dtype=torch.bool)
-            seen = torch.stack([none if g.seen is None else g.seen for g in active])
-        if any(generation.matcher is not None for generation in active):
-            allowed = self._allowed(active, logits, failed)
-        chosen = choose(logits, [g.job.settings for g in active], seen, [g.generator for g in active], allowed)
-        # A sum is finite only if all of it is: one pass over the logits. And one transfer for both, because on an
-        # accelerator every transfer waits for the step to end.
-        tokens, bad = torch.stack([chosen, (~torch.isfinite(logits.sum(-1))).long()]).tolist()
-        outcomes: list[Outcome] = []
-        for row, (generation, token) in enumerate(zip(active, tokens, strict=True)):
-            if bad[row]:
-                position = len(generation.token_ids) + 1
-                failed[row] = error("E131", position=position, dtype=self.conditions.dtype)
-            if row in failed:
-                outcomes.append(failed[row])
-                continue
-            try:
-                outcomes.append(generation.accept(token, logits[row]))
-            except XverseError as problem:
-                outcomes.append(problem)
-        return outcomes
-
-    def _allowed(self, active: list[Generation], logits: Tensor, failed: dict[int, Exception]) -> Tensor:
-        """bool[B, N]: the tokens each row may take. A row whose constraint cannot go on is put in ``failed``."""
-        allowed = torch.ones(logits.shape, dtype=torch.bool)
-        for row, generation in enumerate(active):
-            if generation.matcher is not None:
-                try:
-                    allowed[row] = generation.matcher.mask()
-                except XverseError as problem:
-                    failed[row] = problem
-        return allowed.to(logits.device)
+        return list(zip(active, accept_together(active, logits, self.conditions.dtype), strict=True))
 
     def _make_room(self) -> int:
         """What is only kept in case it serves again gives way to what is asked for now. Bytes freed."""
@@ -277,13 +297,3 @@ class Engine:
 
     def _chain(self, job: Job) -> list[str]:
         return shared_chain(job, self._salt) if self.prefix_cache.enabled else []
-
-
-def _stop_ids(model: XverseVForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids that end an answer: the generation config's end ids, else the tokenizer's. Raises E132 if neither has one."""
-    found = model.generation_config.eos_token_id if model.generation_config else None
-    if found is None:
-        found = tokenizer.eos_token_id
-    if found is None:
-        raise error("E132")
-    return frozenset([found] if isinstance(found, int) else found)

@@ -116,8 +116,8 @@ def measure(
     ``max_tiles`` must be what the answer was made with. ``batch_size``: rows of one forward; the result does not depend
     on it. ``progress(done, total)`` is called after each forward; an exception from it ends the work.
 
-    Costs a pass of prompt and answer for each part and two more. Raises E660 without such an image, E661 without
-    answer tokens, E662 if memory does not suffice for one row, and what `PromptBuilder.build` raises.
+    Costs a pass of prompt and answer for each part and two more. Raises E660 (no such image), E661 (no answer tokens),
+    E662 (no memory for one row), and what `PromptBuilder.build` raises.
     """
     prompt = assistant.prompts.build(messages, max_tiles)
     count = len(prompt.images)
@@ -146,16 +146,15 @@ def measure(
         logprob=scores[0],
         blanked=scores[1],
         parts=tuple(
-            _evidence(part, width, height, score, score - scores[0])
-            for part, score in zip(parts, scores[2:], strict=True)
+            _evidence(part, width, height, score, scores[0]) for part, score in zip(parts, scores[2:], strict=True)
         ),
     )
 
 
-def _evidence(part: _Part, width: int, height: int, logprob: float, change: float) -> PartEvidence:
+def _evidence(part: _Part, width: int, height: int, logprob: float, untouched: float) -> PartEvidence:
     left, top, right, bottom = part.box
     corners = (left * width, top * height, right * width, bottom * height)
-    return PartEvidence(part.row, part.column, *corners, logprob, change)
+    return PartEvidence(part.row, part.column, *corners, logprob, logprob - untouched)
 
 
 def _views(pixels: Tensor, grid: Grid) -> Iterator[_Part]:

@@ -1,26 +1,29 @@
 """One request on its way from prompt to answer: what was made so far, and when it ends.
 
-What crosses: a `Job` in, tokens one at a time, `Chunk`s and at any moment an `Answer` out. The engine decides which
-token comes and when; this file turns tokens into text, watches for the end, and keeps the books of the receipt. It
-never calls the network.
+What crosses: a `Job` in, tokens one at a time, `Chunk`s and at any moment an `Answer` out. The engine decides
+which logits come and when; this file chooses tokens (`accept_together`), turns them into text, watches for the end, and
+keeps the books of the receipt. It never calls the network.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from xverse_v.errors import XverseError, error
 
 from .answer import Alternative, Answer, Chunk, Conditions, FinishReason, Milliseconds, Receipt, Reuse, TokenLogprob
 from .answer import versions as library_versions
 from .constraint import Constraint
 from .prompt import Prompt
-from .sampling import SamplingSettings, new_generator, token_logprobs
+from .sampling import SamplingSettings, choose, new_generator, token_logprobs
 from .stopping import TextStream
 
 Phase = Literal["images", "vision", "prefill"]
@@ -158,3 +161,54 @@ class Generation:
             versions=library_versions(),
             **asdict(self._conditions),
         )
+
+
+def accept_together(active: Sequence[Generation], logits: Tensor, dtype: str) -> list[Chunk | Exception]:
+    """Choose a token for each row of float32[B, N] and hand it over; E131 for a row of logits that are not numbers,
+    E143 for one whose constraint cannot go on. ``dtype`` is what the network computes in.
+    """
+    failed: dict[int, Exception] = {}
+    seen = allowed = None
+    if any(generation.seen is not None for generation in active):
+        none = torch.zeros_like(logits[0], dtype=torch.bool)
+        seen = torch.stack([none if g.seen is None else g.seen for g in active])
+    if any(generation.matcher is not None for generation in active):
+        allowed = _allowed(active, logits, failed)
+    chosen = choose(logits, [g.job.settings for g in active], seen, [g.generator for g in active], allowed)
+    # A sum is finite only if all of it is: one pass over the logits. And one transfer for both, because on an
+    # accelerator every transfer waits for the step to end.
+    tokens, bad = torch.stack([chosen, (~torch.isfinite(logits.sum(-1))).long()]).tolist()
+    outcomes: list[Chunk | Exception] = []
+    for row, (generation, token) in enumerate(zip(active, tokens, strict=True)):
+        if bad[row]:
+            failed[row] = error("E131", position=len(generation.token_ids) + 1, dtype=dtype)
+        if row in failed:
+            outcomes.append(failed[row])
+            continue
+        try:
+            outcomes.append(generation.accept(token, logits[row]))
+        except XverseError as problem:
+            outcomes.append(problem)
+    return outcomes
+
+
+def _allowed(active: Sequence[Generation], logits: Tensor, failed: dict[int, Exception]) -> Tensor:
+    """bool[B, N]: the tokens each row may take. A row whose constraint cannot go on is put in ``failed``."""
+    allowed = torch.ones(logits.shape, dtype=torch.bool)
+    for row, generation in enumerate(active):
+        if generation.matcher is not None:
+            try:
+                allowed[row] = generation.matcher.mask()
+            except XverseError as problem:
+                failed[row] = problem
+    return allowed.to(logits.device)
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids that end an answer: the generation config's end ids, else the tokenizer's. Raises E132 if neither has one."""
+    found = model.generation_config.eos_token_id if model.generation_config else None
+    if found is None:
+        found = tokenizer.eos_token_id
+    if found is None:
+        raise error("E132")
+    return frozenset([found] if isinstance(found, int) else found)

@@ -5,11 +5,13 @@ transformers' own `DynamicCache` copies everything it holds for each new token a
 row starts at column 0 and is as long as it is: rows join and leave a batch without the others moving, nothing is
 padded on the left, and a new token costs the write of one column. The file knows no tokens, no images and no requests.
 
-Letters: R rows there is room for, B rows of one forward, H key-value heads, C columns, K head width.
+Letters: R rows there is room for, B rows of one forward, S tokens of each, H key-value heads, C columns, K head width.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,13 +45,22 @@ class _Window:
 
     def __init__(self, rows: int) -> None:
         self.lengths = [0] * rows
+        # Segments that lie in a row, at their places; also in one that was emptied, until it is written over. Held
+        # weakly, because a buffer must not keep alive what a cache has forgotten.
+        self.segments: list[dict[int, weakref.ref[Segment]]] = [{} for _ in range(rows)]
         self.rows = slice(0, rows)
         self.minimum_columns = 0
-        self.scatter: tuple[Tensor, Tensor] | None = None
+        self.counts: tuple[int, ...] = ()
+        self.stop = 0  # columns in use once the forward has written
+        self.scatter: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def longest(self) -> int:
         return max(self.lengths[self.rows], default=0)
+
+    def written(self, row: int) -> None:
+        """Whatever lay behind what ``row`` holds is no more."""
+        self.segments[row] = {at: kept for at, kept in self.segments[row].items() if at < self.lengths[row]}
 
 
 class _RowLayer(DynamicLayer):
@@ -68,20 +79,20 @@ class _RowLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """[B, H, new, K] in; the window's rows, all columns up to the longest one's end, out (a view)."""
+        """[B, H, S, K] in; the window's rows, all columns up to the longest one's end, out (a view)."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         window = self._window
-        new, start = key_states.shape[2], window.longest
-        self.reserve(window.rows.stop, start + new)
+        self.reserve(window.rows.stop, window.stop)
         if window.scatter is None:
-            self.keys[window.rows, :, start : start + new] = key_states
-            self.values[window.rows, :, start : start + new] = value_states
+            start = window.stop - key_states.shape[2]
+            self.keys[window.rows, :, start : window.stop] = key_states
+            self.values[window.rows, :, start : window.stop] = value_states
         else:
-            rows, columns = window.scatter
-            self.keys[rows, :, columns] = key_states[:, :, 0]
-            self.values[rows, :, columns] = value_states[:, :, 0]
-        return self.keys[window.rows, :, : start + new], self.values[window.rows, :, : start + new]
+            rows, columns, kept = window.scatter
+            self.keys[rows, :, columns] = key_states.transpose(1, 2).flatten(0, 1)[kept]
+            self.values[rows, :, columns] = value_states.transpose(1, 2).flatten(0, 1)[kept]
+        return self.keys[window.rows, :, : window.stop], self.values[window.rows, :, : window.stop]
 
     def reserve(self, rows: int, columns: int) -> None:
         """Room for so many ``rows`` and ``columns``. Columns grow by half at least, so a long answer copies its past
@@ -103,8 +114,7 @@ class _RowLayer(DynamicLayer):
 class RowCache(Cache):
     """KV cache of up to ``rows`` requests for a decoder of ``layers`` layers.
 
-    A forward is framed by `open_row` (prefill of one row) or `open_rows` (one decode step of the first rows) and
-    `close`.
+    A forward is framed by `open_rows` and `close`.
     """
 
     def __init__(self, layers: int, rows: int) -> None:
@@ -116,38 +126,44 @@ class RowCache(Cache):
         return self._window.lengths[row]
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest open row."""
-        return self._window.longest
+    def columns(self) -> int:
+        """Columns that the open forward sees: the longest row's with its new tokens."""
+        return self._window.stop
 
     @property
     def uneven(self) -> bool:
-        """Whether the open rows differ in length, so that a decode step needs a mask."""
+        """Whether the open rows differ in length, before the forward or by it, so that it needs a mask of ours."""
         return self._window.scatter is not None
 
     def expect(self, columns: int) -> None:
         """Say how long a row is going to be, so that the buffer is made in one go."""
         self._window.minimum_columns = max(self._window.minimum_columns, columns)
 
-    def open_row(self, row: int) -> None:
-        """The next forward appends any number of tokens to one row."""
-        self._window.rows = slice(row, row + 1)
-        self._window.scatter = None
+    def open_rows(self, first: int, counts: Sequence[int], device: torch.device) -> Tensor:
+        """The next forward appends ``counts[b]`` tokens to row ``first + b``.
 
-    def open_rows(self, count: int, device: torch.device) -> Tensor:
-        """The next forward appends one token to each of the first ``count`` rows. Returns their lengths,
-        int64[count].
+        It is given S = max(counts) tokens of each row, a row's own at the end; those in front of them fill up and are
+        not kept. Returns the places in their rows, int64[B, S]; of what fills up, some place that is there.
         """
-        window = self._window
-        window.rows = slice(0, count)
-        lengths = torch.tensor(window.lengths[:count], device=device)
-        even = len(set(window.lengths[:count])) == 1
-        window.scatter = None if even else (torch.arange(count, device=device), lengths)
-        return lengths
+        window, width = self._window, max(counts)
+        window.rows = slice(first, first + len(counts))
+        for row in range(first, first + len(counts)):
+            window.written(row)
+        lengths = torch.tensor(window.lengths[window.rows])
+        ends = lengths + torch.tensor(counts)
+        window.stop = int(ends.max())
+        places = ends[:, None] - width + torch.arange(width)
+        window.scatter = None
+        if len(set(zip(window.lengths[window.rows], counts, strict=True))) > 1:
+            kept = (places >= lengths[:, None]).flatten().nonzero().squeeze(-1)
+            rows, columns = first + kept // width, places.flatten()[kept]
+            window.scatter = (rows.to(device), columns.to(device), kept.to(device))
+        window.counts = tuple(counts)
+        return places.clamp(min=0).to(device)
 
-    def close(self, new: int) -> None:
-        """The forward is done: the open rows are ``new`` tokens longer."""
-        for row in range(self._window.rows.start, self._window.rows.stop):
+    def close(self) -> None:
+        """The forward is done: the open rows are longer by what was announced."""
+        for row, new in enumerate(self._window.counts, self._window.rows.start):
             self._window.lengths[row] += new
 
     def empty(self, row: int) -> None:
@@ -158,25 +174,33 @@ class RowCache(Cache):
     def move(self, source: int, target: int) -> None:
         """Put row ``source`` in place of row ``target``, so that the rows in use stay the first ones."""
         if source != target:
-            for layer in self.layers:
+            for layer in self.layers if self.length(source) else ():  # of an empty row there may be no buffer
                 layer.keys[target, :, : self.length(source)] = layer.keys[source, :, : self.length(source)]
                 layer.values[target, :, : self.length(source)] = layer.values[source, :, : self.length(source)]
             self._window.lengths[target] = self.length(source)
+            self._window.segments[target] = dict(self._window.segments[source])
+            self._window.written(target)
         self.empty(source)
 
     @torch.inference_mode()
     def append(self, row: int, segment: Segment) -> None:
         """Copy a stored segment behind what ``row`` holds, as if it had just been prefilled. The segment is only
-        read.
+        read. If it lies there still, from who had the row before, nothing is copied.
         """
-        start, stop = self.length(row), self.length(row) + segment.tokens
+        window, start, stop = self._window, self.length(row), self.length(row) + segment.tokens
+        there = window.segments[row].get(start)
+        if there is not None and there() is segment:
+            window.lengths[row] = stop
+            return
+        window.written(row)
         for layer, keys, values in zip(self.layers, segment.keys, segment.values, strict=True):
             if not layer.is_initialized:
                 layer.lazy_initialization(keys[None], values[None])
             layer.reserve(row + 1, stop)
             layer.keys[row, :, start:stop] = keys
             layer.values[row, :, start:stop] = values
-        self._window.lengths[row] = stop
+        window.segments[row][start] = weakref.ref(segment)
+        window.lengths[row] = stop
 
     @torch.inference_mode()
     def copy_out(self, row: int, start: int, stop: int) -> Segment:

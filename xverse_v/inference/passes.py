@@ -1,12 +1,14 @@
-"""The two passes of the decoder: `prefill` over a part of one prompt, `decode` of one token for every row.
+"""The passes of the decoder: `prefill` over a part of one prompt, `prefill_together` over several ends, `decode`.
 
 What crosses: token ids, image tokens and a `RowCache` in, logits out. Nothing here knows requests, text or batches that
 come and go.
 
-Shapes: B rows, S tokens of a part, N vocabulary, n image tokens, D decoder width.
+Shapes: B rows, S tokens of a row, C columns of the cache, N vocabulary, n image tokens, D decoder width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,36 +33,54 @@ def prefill(
         raise ValueError(f"{int(places.sum())} placeholder tokens in this part, but {wanted} image tokens")
     if features is not None:
         embeds[places] = features.to(embeds.dtype)
-    start, new = cache.length(row), token_ids.shape[0]
-    positions = torch.arange(start, start + new, device=token_ids.device)
-    cache.open_row(row)
-    logits: Tensor = model(
-        inputs_embeds=embeds[None],
-        position_ids=positions[None],
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits
-    cache.close(new)
-    return logits[0, -1].float()
+    return _append(model, cache, row, [len(token_ids)], embeds[None])[0]
+
+
+@torch.inference_mode()
+def prefill_together(
+    model: XverseVForConditionalGeneration, cache: RowCache, first: int, parts: Sequence[Sequence[int]]
+) -> Tensor:
+    """Append a part without images to each of B rows from ``first`` on, of any lengths -> the logits after each,
+    float32[B, N]. Shorter parts are filled up in front; what fills up is computed and not kept.
+    """
+    counts = [len(part) for part in parts]
+    filled = [[0] * (max(counts) - len(part)) + list(part) for part in parts]
+    embeds = model.get_input_embeddings()(torch.tensor(filled, device=model.device))
+    return _append(model, cache, first, counts, embeds)
 
 
 @torch.inference_mode()
 def decode(model: XverseVForConditionalGeneration, cache: RowCache, tokens: Tensor) -> Tensor:
     """One token for each of the first B rows: int64[B] -> the logits after it, float32[B, N]."""
-    count = tokens.shape[0]
-    lengths = cache.open_rows(count, tokens.device)
+    return _append(model, cache, 0, [1] * len(tokens), model.get_input_embeddings()(tokens)[:, None])
+
+
+def can_prefill_together(model: XverseVForConditionalGeneration) -> bool:
+    """Whether the attention kernel takes a mask for every token of every row; flash attention takes one a row."""
+    return model.config.text_config._attn_implementation in ("eager", "sdpa")
+
+
+def _append(
+    model: XverseVForConditionalGeneration, cache: RowCache, first: int, counts: Sequence[int], embeds: Tensor
+) -> Tensor:
+    """float[B, S, D], of each row the last ``counts`` positions -> the logits after the last one, float32[B, N]."""
+    places = cache.open_rows(first, counts, embeds.device)
     mask = None
     if cache.uneven:
-        columns = torch.arange(cache.longest + 1, device=tokens.device)
-        mask = columns[None, :] <= lengths[:, None]
+        seen = torch.arange(cache.columns, device=embeds.device) <= places[:, :, None]  # bool[B, S, C]
+        if can_prefill_together(model):
+            # Of numbers, because eager attention adds it; sdpa takes it too.
+            mask = torch.zeros(seen.shape, dtype=embeds.dtype, device=embeds.device)
+            mask = mask.masked_fill_(~seen, torch.finfo(embeds.dtype).min)[:, None]
+        else:
+            mask = seen[:, -1]
     logits: Tensor = model(
-        input_ids=tokens[:, None],
+        inputs_embeds=embeds,
         attention_mask=mask,
-        position_ids=lengths[:, None],
+        position_ids=places,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     ).logits
-    cache.close(1)
+    cache.close()
     return logits[:, -1].float()

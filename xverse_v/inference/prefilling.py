@@ -1,13 +1,17 @@
 """A prompt on its way into one row of the KV cache, in pieces between which other rows may decode.
 
 What crosses: a generation, its row and what is kept from before in; in the end the logits behind its prompt. A prompt
-is always prefilled in the same pieces, whether anything is cached or not, so a hit skips work and changes no bit. This
-file chooses no token and knows no other row.
+is always prefilled in the same pieces, whether anything is cached or not, so a hit skips work and changes no bit. The
+last piece may be done together with that of other rows (`finish_together`), which is equal in tokens, not in bits.
+This file chooses no token and does not say who joins whom.
 
 Shapes: N vocabulary, P patches a view, D decoder width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -18,7 +22,7 @@ from .cache import PrefixCache, chain_keys, content_key
 from .features import ImageTokens, timed
 from .generation import Generation, Job
 from .kv import RowCache
-from .passes import prefill
+from .passes import prefill, prefill_together
 from .prompt import Part
 
 _EXPECTED_ANSWER = 256  # columns reserved ahead for an answer; longer ones let the cache grow
@@ -56,10 +60,20 @@ class Prefilling:
     def done(self) -> bool:
         return self._index == len(self.generation.job.prompt.parts)
 
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """The tokens that are left when they are all that is left to do, and may be done together; else none."""
+        prompt = self.generation.job.prompt
+        last = self._index == len(prompt.parts) - 1 and not prompt.parts[-1].images
+        return prompt.token_ids[self._cache.length(self.row) :] if last else ()
+
     def step(self) -> int:
-        """Do the next piece: the vision tower over one image, or the decoder over some tokens. Tokens it cost."""
+        """Do the next piece: what is kept into the row, the vision tower over one image, or the decoder over some
+        tokens. Tokens it cost.
+        """
         if self._index < 0:
             self._begin()
+            return 0
         part = self.generation.job.prompt.parts[self._index]
         while len(self._features) < len(part.images):
             found, made = self._images.take(part.images[len(self._features)], self.generation)
@@ -80,6 +94,10 @@ class Prefilling:
         generation.cached_tokens = self._cache.length(self.row)
         self._index = len(known)
 
+    def finish(self, logits: Tensor) -> None:
+        """The `rest` was done elsewhere: float32[N] behind it."""
+        self.logits, self._index = logits, self._index + 1
+
     def _pass(self, part: Part) -> int:
         """The decoder over the next tokens of a part; whole, it is kept."""
         start = self._cache.length(self.row)
@@ -98,6 +116,21 @@ class Prefilling:
                     self._prefixes.put(self._chain[: self._index + 1], kept)
                 self._index, self._features, self._used = self._index + 1, [], 0
         return stop - start
+
+
+def finish_together(model: XverseVForConditionalGeneration, cache: RowCache, prefillings: Sequence[Prefilling]) -> None:
+    """The `rest` of several prompts, in rows one behind the other, in one pass of the decoder.
+
+    As with decode steps, every receipt names the milliseconds of the whole pass: that is how long its row took, and
+    its neighbours share that time. If it raises, nothing was done.
+    """
+    with ExitStack() as books:
+        for prefilling in prefillings:
+            books.enter_context(timed(prefilling.generation, "prefill", model.device))
+        rests = [prefilling.rest for prefilling in prefillings]
+        found = prefill_together(model, cache, prefillings[0].row, rests)
+    for prefilling, logits in zip(prefillings, found, strict=True):
+        prefilling.finish(logits)
 
 
 def shared_chain(job: Job, salt: str) -> list[str]:

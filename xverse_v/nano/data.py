@@ -25,6 +25,7 @@ from PIL import Image
 from xverse_v.nano import phrases
 from xverse_v.nano.ask import LANGUAGES, ask, ask_two, caption, refuse
 from xverse_v.nano.concepts import Picture
+from xverse_v.nano.detail import make_card
 from xverse_v.nano.questions import QA
 from xverse_v.nano.rows import PRACTICE, make_picture
 from xverse_v.nano.views import picture_grid
@@ -35,7 +36,7 @@ PAIRS_A_SHARD = 500
 TURNS = 4
 HELD_OUT = 2**38  # first number of the held-out conversations in their split
 # What sample number n is about, by n modulo the length.
-PAIR_MIX = ("scene", "written", "chart", "scene", "board", "chart", "written", "scene")
+PAIR_MIX = ("scene", "card", "chart", "written", "scene", "card", "chart", "card", "board")
 TALK_MIX = (
     "scene", "board", "chart", "written", "pair", "scene", "board", "chart", "scene", "written", "board", "scene",
     "pair", "chart", "scene", "talk",
@@ -58,7 +59,9 @@ def encoded(image: Image.Image) -> bytes:
 
 
 def _small_picture(kind: str, seed: int) -> Picture:
-    """A picture of one view, of a board two by two tiles: the first of its kind from `seed` on."""
+    """A picture of one view, a board of two by two tiles; charts and boards are looked for from `seed` on."""
+    if kind == "card":
+        return make_card(seed)
     if kind in ("scene", "written"):
         return make_scene(seed, (224, 224), written=kind == "written")
     end = (seed // 2**40 + 1) * 2**40

@@ -130,6 +130,20 @@ def make_sheet(seed: int) -> Board:
     return Board(seed, side, side, (shade, shade, shade), (1.0, 1.0), tuple(tags), ())
 
 
+def make_card(seed: int) -> Board:
+    """One view with two to six tags at the size that tiles show: many characters for few image tokens."""
+    rng = random.Random(seed)
+    shade = rng.randint(215, 252)
+    spots = [(row, column) for row in (1, 3, 5) for column in ((1, 3, 5) if rng.random() < 0.5 else (2, 4, 6))]
+    tags = []
+    for colour, (down, across) in zip(rng.sample(COLOURS, 8), rng.sample(spots, rng.randint(2, 6)), strict=False):
+        x, y = (across + 0.5) * PATCH + rng.uniform(-5, 5), (down + 0.5) * PATCH + rng.uniform(-7, 7)
+        font, size = rng.choice(FONTS), rng.uniform(10.5, 12.5)
+        tags.append(Tag(_text(rng), colour, paint(rng, colour), font, size, x, y, 0, 0))
+    tags.sort(key=lambda tag: (tag.y, tag.x))
+    return Board(seed, TILE_SIZE, TILE_SIZE, (shade, shade, shade), (1.0, 1.0), tuple(tags), ())
+
+
 def _size(rng: random.Random) -> tuple[int, int, Grid]:
     """A width and height in pixels whose grid is one of ours."""
     rows, columns = rng.choices(GRIDS, GRID_WEIGHTS)[0]

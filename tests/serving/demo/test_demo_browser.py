@@ -87,7 +87,9 @@ def test_upload_ask_retry_second_image_undo_clear(visitor, assistant, running, w
     assert visitor.page.locator(".xv-chat .message.user img").count() == 2
     visitor.press("Undo")
     visitor.page.wait_for_function("() => document.querySelectorAll('.xv-chat .message.bot').length === 1")
-    assert visitor.page.locator(".xv-ask textarea").input_value() == "How many shapes are there?"
+    visitor.page.wait_for_function(
+        "text => document.querySelector('.xv-ask textarea').value === text", arg="How many shapes are there?"
+    )
     visitor.page.locator("button.xv-clear").click()
     visitor.page.wait_for_selector(".xv-chat .example")
     assert visitor.answers() == [] and not [
@@ -163,7 +165,7 @@ def test_chinese(browser, running, small):
     assert "个 token" in visitor.status()
     visitor.page.get_by_text("English", exact=True).click()
     visitor.page.get_by_role("tab", name="Evidence").wait_for()
-    assert visitor.page.locator(".xv-ask textarea").get_attribute("placeholder").startswith("Ask something")
+    assert visitor.page.locator(".xv-ask textarea").get_attribute("placeholder").startswith("Ask about")
     visitor.page.get_by_text("中文", exact=True).click()
     visitor.page.get_by_role("tab", name="证据").wait_for()
     assert visitor.faults == [] and visitor.foreign == []
@@ -198,9 +200,11 @@ def test_copying_and_editing_give_what_was_written(visitor):
     assert box.input_value() == written
     box.fill(written + "!")
     visitor.page.locator(".xv-chat").get_by_title("Submit").click()
-    visitor.page.wait_for_function("() => document.querySelector('.xv-chat .user').innerText.trim().endsWith('!')")
+    # Until the server answers, Gradio shows the edited text in its own way.
+    visitor.page.wait_for_function(
+        "text => document.querySelector('.xv-chat .message.user').innerText.trim() === text", arg=written + "!"
+    )
     visitor.done()
-    assert visitor.questions() == [written + "!"]
 
 
 def test_dark_and_light(browser, running):

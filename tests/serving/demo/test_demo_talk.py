@@ -44,6 +44,10 @@ def test_the_upload_goes_when_the_question_is_answered(talk, visit, tmp_path):
     assert Path(path).exists() and len(visit.inspections) == 1
     ask(talk, visit, "What is it?", path)
     assert not Path(path).exists() and not visit.uploads
+    assert talk.attach(visit, [path], 9) == ([], False), "late news of the box is no error"
+    assert "E671" not in visit.status
+    upload(tmp_path, noise(60, 40, 1))
+    assert talk.attach(visit, [path], 9) == ([path], True), "the same image once more is a new upload"
 
 
 def test_several_images_and_turns_are_one_conversation(talk, visit, tmp_path):

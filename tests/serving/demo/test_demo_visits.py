@@ -56,6 +56,8 @@ def test_an_upload_that_is_no_image_is_refused_and_removed(visits, tmp_path):
     problems = visits.attach(visit, [str(folder / "a.png")])
     assert len(problems) == 1 and problems[0].code.startswith("E52")
     assert not folder.exists() and not visit.opened
+    again = visits.attach(visit, [str(folder / "a.png")])
+    assert again == problems, "told twice by the box, it is the same refusal and not a missing file"
 
 
 def test_only_files_of_the_demos_folder_are_opened(visits, tmp_path):

@@ -199,6 +199,8 @@ def _theme() -> gr.themes.Base:
         border_color_primary_dark="#343a45",
         input_background_fill="#ffffff",
         input_background_fill_dark="#23272f",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_500",
         block_shadow="0 1px 2px rgba(16, 18, 22, .06)",
         block_title_background_fill="transparent",
         block_title_background_fill_dark="transparent",

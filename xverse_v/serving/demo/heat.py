@@ -38,12 +38,13 @@ def heat_panel(
     sentences.append(
         text("evidence_blanked", language, factor=change_words(evidence.blanked - evidence.logprob, language))
     )
+    space = "" if language == "zh" else " "
     return (
         f'<div class="xv-panel"><p class="xv-lead">{escape(sentences[0])}</p>'
-        f"<p>{escape(sentences[1])} {escape(sentences[2])}</p>"
+        f"<p>{escape(space.join(sentences[1:]))}</p>"
         f"{frame(*image.size, image_tag(image, text('which_image', language)) + cells)}"
         f"{_legend(scale, language)}"
-        f'<p class="xv-caption">{escape(_method(evidence, language))} {escape(text("evidence_is", language))}</p>'
+        f'<p class="xv-caption">{escape(_method(evidence, language))}{space}{escape(text("evidence_is", language))}</p>'
         f'<p class="xv-caption">{escape(text("evidence_not", language))}</p></div>'
     )
 

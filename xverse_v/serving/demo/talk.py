@@ -215,6 +215,7 @@ class Talk:
         """An answered question's uploads are not needed any more: the door's image and the chat's copy are."""
         for path in list(visit.uploads):
             visit.opened.pop(str(path), None)
+            visit.gone[str(path)] = None
         self.visits.drop_uploads(visit, list(visit.uploads))
 
     def _failed(self, visit: Visit, problem: Exception, box: Box | None) -> Shown:

@@ -41,6 +41,7 @@ class Visit:
         self.opened: dict[str, Image.Image] = {}  # by path: uploads that wait, and the copies that the chat shows
         self.copies: dict[str, str] = {}  # key of a prepared image -> path of its copy
         self.uploads: set[Path] = set()
+        self.gone: dict[str, XverseError | None] = {}  # uploads removed: refused, or None once answered
         self.inspections: list[Inspection] = []
         self.evidence: Evidence | None = None
         self.status = ""
@@ -146,7 +147,13 @@ class Visits:
             try:
                 visit.opened[path] = open_image(path, limits=self._limits, root=self.root)
             except XverseError as problem:
-                problems.append(error("E671") if problem.code in ("E500", "E505") else problem)
+                missing = problem.code in ("E500", "E505")
+                if missing and path in visit.gone:  # the box tells of a file once more that we have removed since
+                    known = visit.gone[path]
+                    problems += [known] if known is not None else []
+                    continue
+                problems.append(error("E671") if missing else problem)
+                visit.gone[path] = problems[-1]
             if self._is_upload(path):
                 visit.uploads.add(Path(path))
                 if path not in visit.opened:

@@ -94,7 +94,10 @@ class Wiring:
         if not changed:
             return [gr.skip()] * len(OUTPUTS)
         put_back = {"text": text, "files": kept} if kept != paths else None
-        return self._updates(visit, Shown(box=put_back, panels=True), include)
+        updates = self._updates(visit, Shown(box=put_back, busy=visit.busy, panels=True), include)
+        if put_back is None:
+            updates[OUTPUTS.index("box")] = gr.skip()  # somebody may be typing in it
+        return updates
 
     def photo(self, request: gr.Request, photo: Any, box: Any, max_tiles: Any, include: Any) -> Any:
         """A webcam photo joins the box."""
