@@ -215,7 +215,7 @@ def test_a_failure_of_ours_is_the_requests_and_its_trace_is_in_the_log(started, 
     monkeypatch.setattr(Generation, "accept", lambda *a: 1 / 0)
     problem = result(scheduler.submit(ask()))
     assert (problem.code, problem.facts["kind"]) == ("E148", "ZeroDivisionError")
-    assert "ZeroDivisionError" in caplog.text and "in _accept" in caplog.text
+    assert "ZeroDivisionError" in caplog.text and "in accept_together" in caplog.text
     monkeypatch.undo()
     assert result(scheduler.submit(ask())).finish_reason == "length"
 

@@ -59,7 +59,8 @@ class ImageReceipt:
 class Milliseconds:
     """Wall-clock milliseconds a phase: decode images and cut views, vision tower and projector, prefill, decode.
 
-    In a batch, ``decode`` is the time from this row's first token to its last; its neighbours share that time.
+    In a batch, ``decode`` is the time from this row's first token to its last, and ``prefill`` holds the whole of a
+    pass that several rows shared; neighbours share that time.
     """
 
     images: float = 0.0
