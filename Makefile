@@ -4,8 +4,8 @@
 # constraints change. Name another interpreter with `make test PYTHON=python3.12`.
 
 PYTHON ?= python3
-IMAGE ?= examples/images/two.png
-QUESTION ?= What colour is the heart?
+IMAGE ?= examples/images/shapes.png
+QUESTION ?= What colour is the circle?
 
 VENV := .venv
 OLDEST := .venv-oldest
