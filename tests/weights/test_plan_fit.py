@@ -12,7 +12,7 @@ from PIL import Image
 from tests.conftest import tiny_processor
 from tests.weights.plan_runs import network
 from xverse_v.errors import XverseError
-from xverse_v.inference import cache, engine, kv
+from xverse_v.inference import cache, kv, prefilling
 from xverse_v.model.tiling import choose_grid
 from xverse_v.weights import plan as plan_module
 from xverse_v.weights import plan_machine
@@ -128,7 +128,7 @@ def test_views_come_from_the_tiler() -> None:
 
 
 def test_the_engine_sizes_its_caches_as_the_plan_says() -> None:
-    assert plan_module.EXPECTED_ANSWER == engine._EXPECTED_ANSWER
+    assert plan_module.EXPECTED_ANSWER == prefilling._EXPECTED_ANSWER
     assert plan_module.COLUMN_BLOCK == kv._COLUMN_BLOCK
     assert (plan_module.PREFIX_BYTES, plan_module.FEATURE_BYTES) == (
         cache.DEFAULT_PREFIX_BYTES,

@@ -52,16 +52,20 @@ def test_every_recipe_is_planned(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
 def test_a_nano_recipe_is_planned_with_its_own_model(name: str) -> None:
-    found = planned(f"nano/{name}", "--device-memory", "2GB")
+    found = planned(f"nano/{name}", "--model", "nano", "--device-memory", "2GB")
     assert (found["stage"], found["device"], found["facts"]["dtype"]) == (name, "cpu", "float32")
     assert found["fits"] is True
     recipe = found["facts"]["recipe"]
-    assert (recipe["steps"], recipe["tokens_per_step_at_most"]) == (60, 8 * 512)
+    steps, longest = {"pretrain": (700, 512), "finetune": (400, 1536)}[name]
+    assert (recipe["steps"], recipe["tokens_per_step_at_most"]) == (steps, 16 * longest)
     assert any("one device" in note for note in recipe["notes"])
 
 
+NANO = ("--model", "nano")  # the recipes name folders that only `make nano` makes
+
+
 def nano(*more: str) -> dict[str, Any]:
-    return planned("nano/finetune", *more, "--device-memory", "2GB")
+    return planned("nano/finetune", *more, "--model", "nano", "--device-memory", "2GB")
 
 
 def test_the_rules_decide_and_not_the_stages_name() -> None:
@@ -70,16 +74,16 @@ def test_the_rules_decide_and_not_the_stages_name() -> None:
     alone = nano("stage.rules=[" + RULE % r".*\.lora_[AB]\..*" + "]")
     assert (alone["stage"], alone["facts"]["claimed"]) == ("finetune", 0)
     some = nano(r"stage.lora.linears=model\.language_model\.layers\.0\.self_attn\.q_proj")
-    assert some["facts"]["recipe"]["trains"]["adapters"] == 8 * (192 + 192)
+    assert some["facts"]["recipe"]["trains"]["adapters"] == 32 * (192 + 256)
     assert some["facts"]["trainable_parameters"] == sum(some["facts"]["recipe"]["trains"].values())
 
 
 def test_overrides_reach_the_plan() -> None:
     more = ("data.packing=false", "data.micro_batch=3", "distribution.activation_checkpointing=true")
     facts = nano(*more, "distribution.loss_chunk=64", "distribution.dtype=bfloat16", "stage.lora.rank=4")["facts"]
-    assert (facts["samples"], facts["tokens"], facts["packing"]) == (3, 3 * 512, False)
+    assert (facts["samples"], facts["tokens"], facts["packing"]) == (3, 3 * 1536, False)
     assert (facts["checkpointing"], facts["loss_chunk"], facts["dtype"]) == (True, 64, "bfloat16")
-    assert (facts["lora_rank"], facts["dropout"]) == (4, 0.05)
+    assert (facts["lora_rank"], facts["dropout"]) == (4, 0.0)
     shared = nano("distribution.shard=hybrid", "distribution.shard_size=2", "--gpus", "4")["facts"]
     assert (shared["gpus"], shared["shard"]) == (2, "full")
 
@@ -87,7 +91,7 @@ def test_overrides_reach_the_plan() -> None:
 def test_a_sample_that_was_asked_for_is_taken() -> None:
     facts = nano("--image", "224x224", "--new-tokens", "20", "--question-tokens", "30")["facts"]
     assert facts["sample_tokens"] == 64 + 30 + 20
-    assert facts["samples"] == 512 // facts["sample_tokens"]
+    assert facts["samples"] == 1536 // facts["sample_tokens"]
 
 
 def test_no_device_has_more_samples_than_its_part_of_a_step() -> None:
@@ -101,7 +105,13 @@ def test_changes_are_overrides_of_the_recipe() -> None:
     assert "distribution.shard=full distribution.cpu_offload=true: saves" in said
     assert "--cpu-offload" not in said
     shorter = planned(
-        "nano/finetune", "data.pack_length=2048", "distribution.dtype=bfloat16", "--device-memory", "700MB"
+        "nano/finetune",
+        "data.pack_length=2048",
+        "distribution.dtype=bfloat16",
+        "--model",
+        "nano",
+        "--device-memory",
+        "700MB",
     )
     assert "data.pack_length=" in " ".join(change["flags"] for change in shorter["changes"])
 
@@ -110,13 +120,24 @@ def test_changes_are_overrides_of_the_recipe() -> None:
     ("arguments", "code"),
     [
         (("full_13b",), "E162"),
-        (("nano/pretrain", "--lora-rank", "8"), "E164"),
-        (("nano/pretrain", "--image", "224x224", "--new-tokens", "900"), "E165"),
-        (("nano/pretrain", "--gpus", "0"), "E155"),
-        (("nano/pretrain", "distribution.shard=hybrid", "distribution.shard_size=3", "--gpus", "4"), "E267"),
-        (("nano/pretrain", "optimisation.stps=1"), "E251"),
-        (("nano/pretrain", "stage.rules.0.match=model.vision_tower.*"), "E163"),
-        (("nano/finetune", "stage.rules.0.match=model.language_model.norm.weight"), "E163"),
+        (("nano/pretrain", *NANO, "--lora-rank", "8"), "E164"),
+        (("nano/pretrain", *NANO, "--image", "224x224", "--new-tokens", "900"), "E165"),
+        (("nano/pretrain", *NANO, "--gpus", "0"), "E155"),
+        (
+            (
+                "nano/pretrain",
+                "--model",
+                "nano",
+                "distribution.shard=hybrid",
+                "distribution.shard_size=3",
+                "--gpus",
+                "4",
+            ),
+            "E267",
+        ),
+        (("nano/pretrain", *NANO, "optimisation.stps=1"), "E251"),
+        (("nano/pretrain", *NANO, "stage.rules.0.match=model.vision_tower.*"), "E163"),
+        (("nano/finetune", *NANO, "stage.rules.0.match=model.language_model.norm.weight"), "E163"),
     ],
 )
 def test_mistakes_have_codes(arguments: tuple[str, ...], code: str) -> None:
