@@ -180,3 +180,23 @@ def test_an_emptied_row_leaves_nothing_behind():
 def test_placeholders_without_image_tokens_are_refused():
     with pytest.raises(ValueError, match="3 placeholder tokens in this part, but 0 image tokens"):
         prefill(small_model(), RowCache(LAYERS, 1), 0, torch.tensor([512, 512, 512, 9]))
+
+
+@pytest.mark.parametrize("scrub", [False, True])
+def test_what_a_failed_row_leaves_behind_is_not_numbers_and_must_be_scrubbed(scrub):
+    long, poisoned, short = ids(60, seed=1), ids(50, seed=2), ids(10, seed=3)
+    cache = RowCache(LAYERS, 2)
+    prefill(small_model(), cache, 0, long[:-1])
+    prefill(small_model(), cache, 1, poisoned)
+    with torch.inference_mode():
+        for layer in cache.layers:
+            layer.keys[1].fill_(float("nan"))
+            layer.values[1].fill_(float("nan"))
+    cache.move(1, 1, scrub=scrub)  # it leaves as the last row does
+    cache.empty(1)
+    prefill(small_model(), cache, 1, short[:-1])
+    logits = decode(small_model(), cache, torch.stack([long[-1], short[-1]]))
+    assert_close(logits[0], full(long)[-1])
+    assert torch.isfinite(logits[1]).all() == scrub
+    if scrub:
+        assert_close(logits[1], full(short)[-1])

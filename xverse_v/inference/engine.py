@@ -262,10 +262,10 @@ class Engine:
 
     def _leave(self, rows: _Rows, outcomes: list[tuple[Generation, Outcome]]) -> None:
         """The rows whose request has ended are free, and those that go on are the first ones again."""
-        leaving = {id(g) for g, outcome in outcomes if isinstance(outcome, Exception) or outcome.finish_reason}
+        ended = {id(g): outcome for g, outcome in outcomes if isinstance(outcome, Exception) or outcome.finish_reason}
         for row in reversed(range(len(rows.active))):
-            if id(rows.active[row]) in leaving:
-                rows.cache.move(len(rows.active) - 1, row)
+            if (outcome := ended.get(id(rows.active[row]))) is not None:
+                rows.cache.move(len(rows.active) - 1, row, scrub=isinstance(outcome, Exception))
                 rows.active[row] = rows.active[-1]
                 rows.active.pop()
 

@@ -171,8 +171,16 @@ class RowCache(Cache):
         self._window.lengths[row] = 0
 
     @torch.inference_mode()
-    def move(self, source: int, target: int) -> None:
-        """Put row ``source`` in place of row ``target``, so that the rows in use stay the first ones."""
+    def move(self, source: int, target: int, *, scrub: bool = False) -> None:
+        """Put row ``source`` in place of row ``target``, so that the rows in use stay the first ones.
+
+        ``scrub``: the target failed and may hold NaN, which a mask does not stop (0 x NaN), so its row is zeroed first.
+        """
+        if scrub:
+            self._window.segments[target] = {}
+            for layer in self.layers if self.length(target) else ():
+                layer.keys[target].zero_()
+                layer.values[target].zero_()
         if source != target:
             for layer in self.layers if self.length(source) else ():  # of an empty row there may be no buffer
                 layer.keys[target, :, : self.length(source)] = layer.keys[source, :, : self.length(source)]
