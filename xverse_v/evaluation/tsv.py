@@ -34,7 +34,7 @@ from typing import BinaryIO, Literal
 
 from xverse_v.errors import error
 
-from .contract import BadRow, ImageRef, Profile
+from .contract import BadRow, ImageRef
 
 NaPolicy = Literal["fixed", "vlmevalkit"]
 NA_WORDS = frozenset(
@@ -64,11 +64,6 @@ class _Places:
     columns: tuple[str, ...] = ()
     images: dict[str, tuple[ImageRef, ...] | str] = field(default_factory=dict)
     references: set[str] = field(default_factory=set)
-
-
-def na_policy(profile: Profile) -> NaPolicy:
-    """The card's harness lost options named "None"; today's does not."""
-    return "vlmevalkit" if profile == "vlmevalkit-2024-04" else "fixed"
 
 
 def bad_row(key: str, line: int, code: str, /, **facts: object) -> BadRow:
