@@ -19,13 +19,12 @@ from pathlib import Path
 
 import torch
 
-from xverse_v.nano import pool
 from xverse_v.nano.folder import ship, write_start
 from xverse_v.nano.tower import train_tower
 from xverse_v.nano.words import train_words
 
 log = logging.getLogger(__name__)
-TOWER_CYCLES, WORDS_CYCLES = (5000,), (4000,)
+TOWER_CYCLES, WORDS_CYCLES = (5000,), (4000, 5000)
 TOWER_SEED, WORDS_SEED, PROJECTOR_SEED = 1, 2, 3
 FACTS = {
     "vision tower": f"{sum(TOWER_CYCLES):,} steps of 32 or more views with dense labels, seed {TOWER_SEED}",
@@ -44,8 +43,7 @@ def make_parts(work: Path, only: str | None, scale: float) -> None:
     """Trains what is asked for of the two halves, `scale` of their steps."""
     started = time.process_time()
     if only in (None, "tower"):
-        pool.fill(work / "pools", share=min(1.0, scale))
-        train_tower(work / "tower", work / "pools", _scaled(TOWER_CYCLES, scale), seed=TOWER_SEED)
+        train_tower(work / "tower", _scaled(TOWER_CYCLES, scale), seed=TOWER_SEED)
     if only in (None, "words"):
         train_words(work / "words", _scaled(WORDS_CYCLES, scale), seed=WORDS_SEED)
     log.info("CPU-minutes of this process: %.1f", (time.process_time() - started) / 60)

@@ -28,11 +28,15 @@ GRIDS = ((2, 2), (2, 3), (3, 2), (1, 4), (2, 4), (4, 2), (3, 3), (1, 6), (5, 1))
 GRID_WEIGHTS = (8, 7, 7, 3, 2, 2, 3, 1, 1)
 LETTERS = CHARACTERS[10:]
 PATCH = TILE_SIZE // SIDE
+SCALES = (0.86, 1.14)  # pixels of a small image a pixel of a tile
 WORDS = (
     "BAR", "BED", "BEE", "BUS", "CAR", "CAT", "CUP", "DAY", "EAR", "EGG", "EYE", "FAN", "GAS", "GYM", "HAT", "KEY",
     "LAB", "LEG", "MAP", "NET", "NUT", "PEN", "PUB", "RED", "SEA", "SKY", "SUN", "TAX", "TEA", "TEN", "VAN", "WAX",
     "YES", "ZEN", "ART", "BAY", "CAB", "DEN", "ELM", "FUR",
 )  # fmt: skip
+
+
+Line = tuple[float, float, float, float, tuple[int, int, int]]  # left, top, right, bottom in pixels, colour
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Board:
     background: tuple[int, int, int]
     scale: tuple[float, float]
     tags: tuple[Tag, ...]
-    lines: tuple[tuple[float, float, float, float, tuple[int, int, int]], ...]
+    lines: tuple[Line, ...]
 
     def marks(self) -> list[Mark]:
         """One mark a tag, in its tile."""
@@ -113,21 +117,21 @@ def make_sheet(seed: int) -> Board:
     A board shows a handful of tags, and at that rate letters take hours to learn; a sheet shows 36 to 72.
     """
     rng = random.Random(seed)
-    side = 2 * TILE_SIZE
+    across, down = rng.uniform(*SCALES), rng.uniform(*SCALES)
     close = rng.random() < 0.5
     rows, reach = ((1, 2, 3, 4, 5, 6), 2.0) if close else ((1, 3, 5), 7.0)
-    shade = rng.randint(215, 252)
     tags = []
     for row in range(2):
         for column in range(2):
             first = rng.choice((1, 2))
-            for down in rows:
-                for across in (first, first + 2, first + 4)[: 3 if first == 1 else 2]:
-                    x = column * TILE_SIZE + (across + 0.5) * PATCH + rng.uniform(-5, 5)
-                    y = row * TILE_SIZE + (down + 0.5) * PATCH + rng.uniform(-reach, reach)
+            for tag_row in rows:
+                for tag_column in (first, first + 2, first + 4)[: 3 if first == 1 else 2]:
+                    x = (column * TILE_SIZE + (tag_column + 0.5) * PATCH + rng.uniform(-5, 5)) * across
+                    y = (row * TILE_SIZE + (tag_row + 0.5) * PATCH + rng.uniform(-reach, reach)) * down
                     colour, font, size = rng.choice(COLOURS), rng.choice(FONTS), rng.uniform(10.5, 12.5)
                     tags.append(Tag(_text(rng), colour, paint(rng, colour), font, size, x, y, row, column))
-    return Board(seed, side, side, (shade, shade, shade), (1.0, 1.0), tuple(tags), ())
+    width, height = round(2 * TILE_SIZE * across), round(2 * TILE_SIZE * down)
+    return Board(seed, width, height, _background(rng), (across, down), tuple(tags), _lines(rng, width, height))
 
 
 def make_card(seed: int) -> Board:
@@ -149,8 +153,8 @@ def _size(rng: random.Random) -> tuple[int, int, Grid]:
     rows, columns = rng.choices(GRIDS, GRID_WEIGHTS)[0]
     zoom = rng.choice((1.0, 1.0, 1.0, rng.uniform(1.0, 2.2))) if rows * columns == 9 else 1.0
     while True:
-        width = round(columns * TILE_SIZE * rng.uniform(0.86, 1.14) * zoom)
-        height = round(rows * TILE_SIZE * rng.uniform(0.86, 1.14) * zoom)
+        width = round(columns * TILE_SIZE * rng.uniform(*SCALES) * zoom)
+        height = round(rows * TILE_SIZE * rng.uniform(*SCALES) * zoom)
         grid = choose_grid(width, height, orientation="upright")
         if grid == (rows, columns):
             return width, height, grid
@@ -164,13 +168,25 @@ def _text(rng: random.Random) -> str:
     return rng.choice(WORDS) if kind < 0.8 else "".join(rng.choices(LETTERS, k=3))
 
 
+def _background(rng: random.Random) -> tuple[int, int, int]:
+    shade = rng.randint(215, 252)
+    return shade, min(255, shade + rng.randint(-6, 6)), min(255, shade + rng.randint(-6, 6))
+
+
+def _lines(rng: random.Random, width: int, height: int) -> tuple[Line, ...]:
+    """Up to three thin lines behind the tags."""
+    return tuple(
+        (rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0, height), (190, 190, 195))
+        for _ in range(rng.choice((0, 0, 1, 3)))
+    )
+
+
 def make_board(seed: int) -> Board:
     """The board of `seed`: one to six tags of different colours."""
     rng = random.Random(seed)
     width, height, grid = _size(rng)
     across, down = width / (grid.columns * TILE_SIZE), height / (grid.rows * TILE_SIZE)
-    shade = rng.randint(215, 252)
-    background = (shade, min(255, shade + rng.randint(-6, 6)), min(255, shade + rng.randint(-6, 6)))
+    background = _background(rng)
     count = rng.choices(range(1, 7), (18, 20, 22, 18, 12, 10))[0]
     taken: list[tuple[int, int, float, float]] = []
     tags: list[Tag] = []
@@ -187,9 +203,6 @@ def make_board(seed: int) -> Board:
         place = ((column * TILE_SIZE + x) * across, (row * TILE_SIZE + y) * down)
         font, size = rng.choice(FONTS), rng.uniform(10.5, 12.5)
         tags.append(Tag(_text(rng), colour, paint(rng, colour), font, size, *place, row, column))
-    lines = tuple(
-        (rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0, height), (190, 190, 195))
-        for _ in range(rng.choice((0, 0, 1, 3)))
-    )
+    lines = _lines(rng, width, height)
     tags.sort(key=lambda tag: (tag.y, tag.x))
     return Board(seed, width, height, background, (across, down), tuple(tags), lines)

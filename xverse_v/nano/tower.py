@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,30 +18,30 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from xverse_v.nano import checkpoint, pool
+from xverse_v.nano import checkpoint
 from xverse_v.nano.charts import make_chart
 from xverse_v.nano.concepts import COLOURS, PATCHES, SEEN, SHAPES, SIDE, Picture
-from xverse_v.nano.detail import make_board
+from xverse_v.nano.detail import make_board, make_sheet
 from xverse_v.nano.labels import GROUPS, UNKNOWN, LabelledViews, joined, labelled_views
 from xverse_v.nano.optimiser import Orthogonal, split_parameters
 from xverse_v.nano.schedule import learning_rate
-from xverse_v.nano.views import to_pixels
+from xverse_v.nano.views import picture_meanings, to_pixels
 from xverse_v.nano.world import make_scene, split_seed
 
 log = logging.getLogger(__name__)
-SCENES_A_STEP, WRITTEN_A_STEP = 8, 5
-POOLED_A_STEP = {"boards": 5, "sheets": 8, "charts": 6}  # views
+# Pictures of a step. All are drawn anew: of 54,000 tags drawn once, 99 % were read right, and of unseen ones 80 %.
+SCENES_A_STEP, WRITTEN_A_STEP, BOARDS_A_STEP, SHEETS_A_STEP, CHARTS_A_STEP = 7, 4, 2, 3, 2
 EARLY_STEPS = 600  # at the high rate
 _TEXT = GROUPS.index("char1")  # from here on groups are characters, which are learnt last and weigh double
 
 
 def vision_config() -> CLIPVisionConfig:
-    """The shape of the built-in tower: 64 patches of 28 pixels a view, 4 layers of 128."""
+    """The shape of the built-in tower: 64 patches of 28 pixels a view, 4 layers of 192."""
     return CLIPVisionConfig(
-        hidden_size=128,
-        intermediate_size=512,
+        hidden_size=192,
+        intermediate_size=768,
         num_hidden_layers=4,
-        num_attention_heads=4,
+        num_attention_heads=6,
         image_size=224,
         patch_size=28,
         hidden_act="quick_gelu",
@@ -66,7 +66,7 @@ class SeeingTower(nn.Module):
         self.heads = nn.ModuleList([nn.Linear(width, count) for count in classes])
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """float[V, 3, 224, 224] -> float[V, 64, 128]: output of the last layer without CLS."""
+        """float[V, 3, 224, 224] -> float[V, 64, 192]: output of the last layer without CLS."""
         hidden: torch.Tensor = self.tower(pixel_values).last_hidden_state[:, 1:]
         return hidden
 
@@ -76,25 +76,36 @@ class SeeingTower(nn.Module):
         return [head(hidden) for head in self.heads]
 
 
-def tower_batch(pools: Mapping[str, pool.Pool], split: str, step: int) -> LabelledViews:
-    """The views of one step: scenes (of large ones the global view and a tile), handwriting, and what the pools
-    hold."""
+def tower_batch(split: str, step: int) -> LabelledViews:
+    """The views of one step, about 33: of large images the global view and some of the tiles."""
     parts = []
-    for index in range(step * SCENES_A_STEP, (step + 1) * SCENES_A_STEP):
-        parts.append(_global_and_tile(make_scene(split_seed(split, index)), index))
-    for index in range(step * WRITTEN_A_STEP, (step + 1) * WRITTEN_A_STEP):
+    for index in _numbers(step, SCENES_A_STEP):
+        parts.append(_some_views(make_scene(split_seed(split, index)), index, 1))
+    for index in _numbers(step, WRITTEN_A_STEP):
         canvas = (224, 224) if index % 4 else None
-        parts.append(_global_and_tile(make_scene(split_seed(split, 2**39 + index), canvas, written=True), index))
-    rng = random.Random(step)
-    parts += [pools[name].take(rng, count) for name, count in POOLED_A_STEP.items()]
+        parts.append(_some_views(make_scene(split_seed(split, 2**39 + index), canvas, written=True), index, 1))
+    for index in _numbers(step, BOARDS_A_STEP):
+        parts.append(_some_views(make_board(split_seed(split, index)), index, 2))
+    for index in _numbers(step, SHEETS_A_STEP):
+        parts.append(labelled_views(make_sheet(split_seed(split, index)), [1, 2, 3, 4]))
+    for index in _numbers(step, CHARTS_A_STEP):
+        # A tile of a chart now and then, so that the tower learns that it means nothing.
+        parts.append(_some_views(make_chart(split_seed(split, index)), index, int(index % 8 == 0)))
     return joined(parts)
 
 
-def _global_and_tile(picture: Picture, index: int) -> LabelledViews:
-    every = labelled_views(picture)
-    count = len(every.whole)
-    keep = [0] if count == 1 else [0, random.Random(index).randrange(1, count)]
-    return LabelledViews(every.views[keep], every.labels[keep], every.cover[keep], every.whole[keep])
+def _numbers(step: int, count: int) -> range:
+    return range(step * count, (step + 1) * count)
+
+
+def _some_views(picture: Picture, seed: int, tiles: int) -> LabelledViews:
+    """The global view and up to `tiles` tiles, those that hold something first."""
+    rng = random.Random(seed)
+    count, meanings = picture_meanings(picture)
+    order = list(range(1, count))
+    rng.shuffle(order)
+    order.sort(key=lambda view: not any(held == view for held, _ in meanings))
+    return labelled_views(picture, [0, *order[:tiles]])
 
 
 def pixels_of(given: LabelledViews) -> torch.Tensor:
@@ -162,7 +173,6 @@ def tower_scores(model: SeeingTower, start: int, count: int) -> dict[str, float]
 
 def train_tower(
     folder: Path,
-    pools: Path,
     cycles: Sequence[int],
     *,
     fall: float = 0.6,
@@ -173,7 +183,7 @@ def train_tower(
     scored: int = 40,
     stop: int | None = None,
 ) -> None:
-    """Trains through `cycles` of steps (see schedule.py), resuming from `folder`. `pools`: see pool.py.
+    """Trains through `cycles` of steps (see schedule.py), resuming from `folder`.
 
     Every `every` steps it saves and scores `scored` unseen pictures a kind. `stop`: leave after this step.
     """
@@ -181,13 +191,12 @@ def train_tower(
     model = SeeingTower()
     optimiser = Orthogonal(*split_parameters(model), lr=peak)
     done, steps = checkpoint.resume(folder, model, optimiser), sum(cycles)
-    held = {name: pool.Pool.read(pools, name) for name in POOLED_A_STEP}
     for step in range(done, min(steps, stop or steps)):
         if step >= EARLY_STEPS:
             optimiser.settle()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, cycles, warmup=warmup, fall=fall, peak=peak)
-        given = tower_batch(held, "tower", step)
+        given = tower_batch("tower", step)
         loss = tower_loss(model(pixels_of(given)), given)
         optimiser.zero_grad()
         loss.backward()
