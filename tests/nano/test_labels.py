@@ -1,19 +1,17 @@
-"""Labels of patches: in the views where a thing can be told, nowhere else; and the pool that keeps drawn views."""
+"""Labels of patches: in the views where a thing can be told, nowhere else; and what a step of the tower is made of."""
 
 from __future__ import annotations
-
-import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from xverse_v.model.tiling import Grid
 from xverse_v.nano.charts import make_chart
 from xverse_v.nano.concepts import ANCHOR_PATCHES, CHARACTERS, COLOURS, PATCHES, SEEN, SHAPES, SIDE
-from xverse_v.nano.detail import make_board
+from xverse_v.nano.detail import make_board, make_sheet
 from xverse_v.nano.labels import GROUPS, UNKNOWN, joined, labelled_views
-from xverse_v.nano.pool import KINDS, Pool, fill
-from xverse_v.nano.views import picture_boxes, picture_views, to_pixels
+from xverse_v.nano.tower import tower_batch
+from xverse_v.nano.views import picture_boxes, picture_grid, picture_views, to_pixels
 from xverse_v.nano.world import make_scene, split_seed
 
 KIND, COLOUR = GROUPS.index("kind"), GROUPS.index("colour")
@@ -77,27 +75,22 @@ def test_views_are_cut_as_the_product_cuts_them() -> None:
     assert (chosen.views[1] == np.asarray(views[2])).all() and chosen.whole.tolist() == [True, False]
 
 
-def test_the_pool_holds_what_was_drawn_and_deals_it_by_the_seed(pools: Path) -> None:
-    assert sorted(path.stem for path in pools.iterdir()) == sorted(KINDS)
-    for name in KINDS:
-        pool = Pool.read(pools, name)
-        held = pool.found
-        assert len(held.views) == len(held.labels) == len(held.cover) == len(held.whole) >= 4
-        assert held.labels.dtype == np.int64 and held.views.dtype == np.uint8
-        one, same = (pool.take(random.Random(1), 5) for _ in range(2))
-        assert (one.views == same.views).all() and (one.labels == same.labels).all() and len(one.whole) == 5
-    first = labelled_views(make_chart(split_seed("tower", 1)), [0])
-    charts = Pool.read(pools, "charts").found
-    at = [index for index in range(len(charts.whole)) if (charts.views[index] == first.views[0]).all()]
-    assert at and (charts.labels[at[0]] == first.labels[0]).all()
-    sheets = Pool.read(pools, "sheets").found
-    assert not sheets.whole.any() and (sheets.labels[:, KIND] == kind_class("tag")).sum() >= 4 * 36
+def test_sheets_are_full_of_tags_at_the_scales_of_boards() -> None:
+    sheets = [make_sheet(split_seed("check", index)) for index in range(8)]
+    assert {picture_grid(sheet) for sheet in sheets} == {Grid(2, 2)}
+    assert len({sheet.scale for sheet in sheets}) == 8
+    for sheet in sheets[:2]:
+        views = labelled_views(sheet, [1, 2, 3, 4])
+        assert not views.whole.any()
+        assert (views.labels[:, KIND] == kind_class("tag")).sum() == len(sheet.tags) >= 4 * 6
 
 
-def test_what_is_drawn_is_not_drawn_again(pools: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in pools.iterdir()}
-    fill(pools, workers=1)
-    assert {path: path.stat().st_mtime_ns for path in pools.iterdir()} == before
+def test_a_step_of_the_tower_holds_every_kind_and_the_next_one_is_new() -> None:
+    given, after = tower_batch("check", 0), tower_batch("check", 1)
+    kinds = {int(kind) for kind in np.unique(given.labels[:, KIND])}
+    assert {kind_class(name) for name in ("shape", "digit", "tag")} <= kinds
+    assert kinds & {kind_class(name) for name in ("bar", "slice", "line")}
+    assert not any((view == other).all() for view in given.views for other in after.views)
 
 
 def test_several_become_one_in_order() -> None:

@@ -15,7 +15,6 @@ from xverse_v.nano import checkpoint
 from xverse_v.nano.decoder import answer_loss
 from xverse_v.nano.folder import empty_model, join_parts, ship
 from xverse_v.nano.optimiser import Orthogonal, orthogonal, split_parameters
-from xverse_v.nano.pool import KINDS, Pool
 from xverse_v.nano.rows import word_row
 from xverse_v.nano.schedule import learning_rate
 from xverse_v.nano.sequences import image_id, tokenizer
@@ -32,9 +31,8 @@ def assert_same_module(one: Path, other: Path) -> None:
         torch.testing.assert_close(second[name], value, atol=1e-6, rtol=0)
 
 
-def test_the_tower_learns_and_resumes_exactly(tmp_path: Path, parts: Path, pools: Path) -> None:
-    given = tower_batch({name: Pool.read(pools, name) for name in KINDS}, "check", 0)
-    again = tower_batch({name: Pool.read(pools, name) for name in KINDS}, "check", 0)
+def test_the_tower_learns_and_resumes_exactly(tmp_path: Path, parts: Path) -> None:
+    given, again = tower_batch("check", 0), tower_batch("check", 0)
     assert (given.views == again.views).all() and (given.labels == again.labels).all()
     pixels = pixels_of(given)
     losses = []
@@ -46,9 +44,9 @@ def test_the_tower_learns_and_resumes_exactly(tmp_path: Path, parts: Path, pools
         with torch.no_grad():
             losses.append(tower_loss(model(pixels), given).item())
     assert losses[1] < 0.9 * losses[0]
-    train_tower(tmp_path, pools, every=3, stop=3, **TOWER)
+    train_tower(tmp_path, every=3, stop=3, **TOWER)
     assert json.loads((tmp_path / "state.json").read_text())["step"] == 3
-    train_tower(tmp_path, pools, every=3, **TOWER)
+    train_tower(tmp_path, every=3, **TOWER)
     assert_same_module(parts / "tower", tmp_path)
 
 
