@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import peft
 import torch
 from safetensors import safe_open
 from transformers import GenerationConfig
@@ -94,12 +93,16 @@ def skeleton(config: XverseVConfig, *, attention: str | None, dtype: torch.dtype
 
 def add_adapter_layers(model: XverseVForConditionalGeneration, folder: Path) -> None:
     """Wrap the linears that `adapter/` names in peft layers, whose own weights are still empty (meta)."""
+    import peft  # takes longer to import than the built-in model takes to load, and few folders need it
+
     config = peft.LoraConfig.from_pretrained(str(folder / ADAPTER_FOLDER))
     peft.inject_adapter_in_model(config, model, adapter_name="default", low_cpu_mem_usage=True)
 
 
 def attach_adapter(model: XverseVForConditionalGeneration, folder: Path, *, device: str = "cpu") -> None:
     """Put the LoRA of `adapter/` into the model, all of it and nothing besides. Raises E301 or E304."""
+    import peft
+
     add_adapter_layers(model, folder)
     path = folder / ADAPTER_FOLDER
     with safe_open(path / ADAPTER_WEIGHTS, framework="pt", device=device) as file:
