@@ -24,13 +24,13 @@ from xverse_v.nano.tower import train_tower
 from xverse_v.nano.words import train_words
 
 log = logging.getLogger(__name__)
-TOWER_CYCLES, WORDS_CYCLES = (4500,), (4000, 3000)
+TOWER_CYCLES, WORDS_CYCLES = (4500,), (4000,)
 TOWER_SEED, WORDS_SEED, PROJECTOR_SEED = 1, 2, 3
 FACTS = {
     "vision tower": f"{sum(TOWER_CYCLES):,} steps of 32 or more views with dense labels, seed {TOWER_SEED}",
     "decoder": f"{sum(WORDS_CYCLES):,} steps of 12 rows of text with images written out, seed {WORDS_SEED}",
-    "stage 1": "700 steps of 16 of 4,000 image-text pairs (recipes/nano/pretrain.yaml), projector from seed 3",
-    "stage 2": "400 steps of 16 of 6,000 conversations (recipes/nano/finetune.yaml), LoRA of rank 32",
+    "stage 1": "1,600 steps of 16 of 12,000 image-text pairs (recipes/nano/pretrain.yaml), projector from seed 3",
+    "stage 2": "700 steps of 16 of 16,000 conversations (recipes/nano/finetune.yaml), LoRA of rank 32",
     "compute": "about 100 CPU-minutes of two cores in all, no GPU; measured on a busy machine, so roughly",
 }
 

@@ -29,7 +29,7 @@ from xverse_v.nano.views import picture_meanings, to_pixels
 from xverse_v.nano.world import make_scene, split_seed
 
 log = logging.getLogger(__name__)
-# Pictures of a step before `LATE` and from then on; characters are learnt first, charts catch up. All are drawn anew: of
+# Pictures of a step before `LATE` and from then on: characters are learnt first, charts catch up. All drawn anew: of
 # 54,000 tags drawn once, 99 % were read right, and of unseen ones 80 %.
 LATE = 2250
 SCENES_A_STEP, WRITTEN_A_STEP, BOARDS_A_STEP, SHEETS_A_STEP, CHARTS_A_STEP = (7, 5), (4, 3), (2, 2), (3, 3), (2, 5)
