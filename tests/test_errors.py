@@ -22,7 +22,11 @@ ROOMS = {
     "evaluation": range(700, 730),
     "benchmarks": range(730, 760),
     "judge": range(760, 790),
-    "cli": range(800, 900),
+    "cli": range(800, 830),
+    "speed": range(810, 820),
+    "llamacpp": range(830, 850),
+    "vllm": range(850, 860),
+    "quantise": range(860, 880),
     "nano": range(900, 910),
 }
 ENTRIES = [pytest.param(code, entry, id=code) for code, entry in catalogue().items()]

@@ -28,6 +28,8 @@ def run(code: str) -> None:
         "import xverse_v\nfrom transformers import CLIPVisionConfig, LlamaConfig",
         "import xverse_v\nfrom transformers import CLIPVisionModel",
         "from transformers import CLIPVisionConfig\nimport xverse_v",
+        "import xverse_v\nimport transformers.modeling_utils",
+        "import xverse_v\nimport transformers.cache_utils",
         "import xverse_v.weights.settings",
         "import xverse_v.model",
     ],

@@ -14,7 +14,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-_MODELS = "transformers.models."
+_TRANSFORMERS = "transformers."
 _AUTO = "transformers.models.auto."
 _MODEL_ROOM = "xverse_v.model"
 
@@ -32,15 +32,15 @@ def _ready(besides: str = "") -> bool:
     return any(name.startswith(_AUTO) for name in sys.modules) and not any(
         getattr(getattr(module, "__spec__", None), "_initializing", False)
         for name, module in list(sys.modules.items())
-        if name.startswith(_MODELS) and name != besides
+        if name.startswith(_TRANSFORMERS) and name != besides
     )
 
 
 class _AfterModels(MetaPathFinder):
-    """Finds transformers' model modules like anybody else, and adds a step after each until that step was taken."""
+    """Finds transformers' modules like anybody else, and adds a step after each until that step was taken."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if not name.startswith(_MODELS):
+        if not name.startswith(_TRANSFORMERS):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:

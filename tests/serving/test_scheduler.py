@@ -272,8 +272,8 @@ def test_an_idle_engine_asks_nothing(started):
     scheduler = started()
     result(scheduler.submit(ask()))
     eventually(lambda: scheduler.stats().running == 0)
-    before, spent = scheduler._engine._empty_rows, []
-    scheduler._engine._empty_rows = lambda rows: spent.append(rows) or before(rows)
+    before, spent = scheduler._engine.row_cache, []
+    scheduler._engine.row_cache = lambda rows: spent.append(rows) or before(rows)
     time.sleep(0.3)
     assert len(spent) <= 1, "the loop of the engine turns while there is nothing to do"
     assert result(scheduler.submit(ask())).finish_reason == "length"

@@ -7,17 +7,15 @@ damage anywhere else is refused, not guessed at. The file refuses to know questi
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from xverse_v.appending import AppendedFile, NotRegular
 from xverse_v.errors import XverseError, error
 
 SETTINGS_SUFFIX = ".settings.json"
@@ -44,7 +42,7 @@ class OutputFile:
         self.done: dict[bytes, str] = {}
         self.skipped: list[tuple[str | int, str]] = []
         self.torn_bytes = 0
-        self._handle = -1
+        self._file = AppendedFile(path)
 
     @property
     def settings_path(self) -> Path:
@@ -53,11 +51,12 @@ class OutputFile:
 
     def __enter__(self) -> OutputFile:
         try:
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._file.open()
+        except BlockingIOError as reason:
+            raise error("E822", path=self.path) from reason
         except OSError as reason:
             raise _unwritable(self.path, reason) from reason
         try:
-            self._lock()
             self._read_rows()
             self._write_settings()
         except BaseException:
@@ -72,32 +71,10 @@ class OutputFile:
 
     def close(self) -> None:
         """Let go of the lock. Everything appended is on the disk already."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def _lock(self) -> None:
-        if not stat.S_ISREG(os.fstat(self._handle).st_mode):
-            raise error("E828", path=self.path, reason="it is not a regular file", reason_zh="它不是普通文件")
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as reason:
-            if reason.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise error("E822", path=self.path) from reason
-            raise _unwritable(self.path, reason) from reason
+        self._file.close()
 
     def _read_rows(self) -> None:
-        other: list[int] = []
-        whole = 0
-        with open(self._handle, "rb", closefd=False) as file:
-            file.seek(0)
-            for number, raw in enumerate(file, start=1):
-                if not raw.endswith(b"\n"):
-                    self.torn_bytes = len(raw)
-                    break
-                if self._read_row(raw, number) != self.digest:
-                    other.append(number)
-                whole += len(raw)
+        other = [number for number, raw in self._file.lines() if self._read_row(raw, number) != self.digest]
         if other:
             differences, differences_zh = self._differences()
             raise error(
@@ -109,9 +86,7 @@ class OutputFile:
                 differences_zh=differences_zh,
                 settings_file=self.settings_path,
             )
-        if self.torn_bytes:
-            os.ftruncate(self._handle, whole)
-            os.fsync(self._handle)
+        self.torn_bytes = self._file.mend()
 
     def _read_row(self, raw: bytes, number: int) -> str:
         try:
@@ -166,11 +141,8 @@ class OutputFile:
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows and wait until they are on the disk. Each gets the settings digest. Raises E828 (disk full)."""
         lines = [json.dumps({**row, "settings": self.digest}, ensure_ascii=False) + "\n" for row in rows]
-        data = memoryview("".join(lines).encode())
         try:
-            while data:
-                data = data[os.write(self._handle, data) :]
-            os.fsync(self._handle)
+            self._file.append("".join(lines).encode())
         except OSError as reason:
             raise _unwritable(self.path, reason) from reason
 
@@ -182,4 +154,5 @@ def row_key(identity: str | int) -> bytes:
 
 def _unwritable(path: Path, reason: OSError) -> XverseError:
     said = reason.strerror or str(reason)
-    return error("E828", path=path, reason=said, reason_zh=said)
+    said_zh = "它不是普通文件" if isinstance(reason, NotRegular) else said
+    return error("E828", path=path, reason=said, reason_zh=said_zh)

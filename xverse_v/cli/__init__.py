@@ -18,10 +18,11 @@ import typer
 
 from xverse_v.errors import LANGUAGE_VARIABLE, XverseError, error
 
-from . import ask, batch, chat, convert, data, explain, export, inspect, plan, tiles, train, verify
+from . import ask, batch, chat, convert, data, explain, inspect, plan, tiles, train, verify
 from .common import print_error, show
 from .demo import demo
 from .eval import evaluation
+from .export_gguf import exporting
 from .serve import serve
 from .version import versions
 
@@ -52,7 +53,7 @@ _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Ask": (ask.ask, chat.chat, batch.batch, tiles.tiles),
     "Serve": (serve, demo),
     "Weights": (convert.convert, inspect.inspect, verify.verify, plan.plan),
-    "Training": (train.train, export.export),
+    "Training": (train.train,),
     "Help": (explain.explain,),
 }
 for _panel, _verbs in _VERBS.items():
@@ -60,6 +61,7 @@ for _panel, _verbs in _VERBS.items():
         app.command(rich_help_panel=_panel, help=_help_text(_verb))(_verb)
 
 
+app.add_typer(exporting, name="export", rich_help_panel="Training")
 app.add_typer(data.data, name="data", rich_help_panel="Training")
 app.add_typer(evaluation, name="eval", rich_help_panel="Measure")
 

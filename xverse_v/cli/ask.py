@@ -12,6 +12,7 @@ import typer
 
 from xverse_v.errors import error
 
+from .backends import Backend, Context, Gguf, load_with
 from .common import (
     AllowHost,
     Detail,
@@ -23,6 +24,7 @@ from .common import (
     MaxTiles,
     Model,
     Page,
+    Quantise,
     RepetitionPenalty,
     Seed,
     Stop,
@@ -32,7 +34,6 @@ from .common import (
     TopP,
     for_terminal,
     given_options,
-    load_assistant,
     note,
     opened,
     say,
@@ -75,6 +76,10 @@ def ask(
     logprobs: Logprobs = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantise: Quantise = None,
+    backend: Backend = "torch",
+    gguf: Gguf = None,
+    context: Context = None,
     receipt: Annotated[
         bool,
         typer.Option("--receipt", help="Tell what it took, on stderr: tiles, tokens, times, seed, weights id."),
@@ -108,7 +113,7 @@ def ask(
         stop=stop,
         logprobs=logprobs,
     )
-    assistant = load_assistant(model, device, dtype)
+    assistant = load_with(model, device, dtype, quantise, backend, gguf, context)
     with assistant.stream(*images, question, system=system, max_tiles=max_tiles, detail=detail, **options) as stream:
         answer = follow(stream, live=sys.stdout.isatty() and not json_)
     if json_:
@@ -188,7 +193,8 @@ def receipt_lines(receipt: Receipt) -> str:
         f"decode {spent.decode:.0f}",
         f"settings: {receipt.settings}",
         f"weights: {receipt.weights_id}, {receipt.dtype} on {receipt.device}, attention {receipt.attention}, "
-        f"grid {receipt.orientation}, profile {receipt.profile}, {receipt.threads} threads",
+        f"grid {receipt.orientation}, profile {receipt.profile}, {receipt.threads} threads, "
+        f"quantised {receipt.quantised}",
         "versions: " + ", ".join(f"{name} {number}" for name, number in receipt.versions.items()),
     ]
     return "\n".join(lines)

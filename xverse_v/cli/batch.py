@@ -14,6 +14,7 @@ import typer
 
 from xverse_v.errors import error
 
+from .backends import Backend, Context, Gguf, load_with
 from .common import (
     Detail,
     Device,
@@ -23,6 +24,7 @@ from .common import (
     MaxNewTokens,
     MaxTiles,
     Model,
+    Quantise,
     RepetitionPenalty,
     Seed,
     Stop,
@@ -31,7 +33,6 @@ from .common import (
     TopK,
     TopP,
     given_options,
-    load_assistant,
     note,
     say,
     show_json,
@@ -81,6 +82,10 @@ def batch(
     logprobs: Logprobs = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantise: Quantise = None,
+    backend: Backend = "torch",
+    gguf: Gguf = None,
+    context: Context = None,
     json_: Json = False,
 ) -> None:
     """Answer thousands of questions about images, and go on where it stopped if it is killed.
@@ -109,7 +114,7 @@ def batch(
         stop=stop,
         logprobs=logprobs,
     )
-    assistant = load_assistant(model, device, dtype)
+    assistant = load_with(model, device, dtype, quantise, backend, gguf, context, rows=batch_size)
     from xverse_v.batch.asker import Asker
     from xverse_v.media import open_image
 

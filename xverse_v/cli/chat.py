@@ -14,6 +14,7 @@ import typer
 from xverse_v.errors import XverseError, error
 
 from .ask import follow, receipt_lines, remark
+from .backends import Backend, Context, Gguf, load_with
 from .common import (
     Detail,
     Device,
@@ -21,6 +22,7 @@ from .common import (
     MaxNewTokens,
     MaxTiles,
     Model,
+    Quantise,
     RepetitionPenalty,
     Seed,
     Stop,
@@ -29,7 +31,6 @@ from .common import (
     TopK,
     TopP,
     given_options,
-    load_assistant,
     note,
     print_error,
     say,
@@ -62,6 +63,10 @@ def chat(
     stop: Stop = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantise: Quantise = None,
+    backend: Backend = "torch",
+    gguf: Gguf = None,
+    context: Context = None,
     receipt: Annotated[bool, typer.Option("--receipt", help="Tell after each answer what it took, on stderr.")] = False,
 ) -> None:
     """Talk about images, turn after turn. Ctrl-C stops an answer and keeps the chat; /help lists the commands.
@@ -84,7 +89,7 @@ def chat(
         seed=seed,
         stop=stop,
     )
-    assistant = load_assistant(model, device, dtype)
+    assistant = load_with(model, device, dtype, quantise, backend, gguf, context)
     conversation = assistant.chat(system=system, max_tiles=max_tiles, detail=detail, **options)
     limit = 1 if detail == "low" else max_tiles
     session = Session(assistant, conversation, limit, receipt=receipt, interactive=sys.stdin.isatty())

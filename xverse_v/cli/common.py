@@ -50,6 +50,15 @@ Dtype = Annotated[
         rich_help_panel=_COMPUTING,
     ),
 ]
+Quantise = Annotated[
+    str | None,
+    typer.Option(
+        "--quantise",
+        metavar="int8|int4",
+        help="Store the decoder's linears in so many bits, where that is faster here. Which kernel runs is said.",
+        rich_help_panel=_COMPUTING,
+    ),
+]
 System = Annotated[
     str | None,
     typer.Option("--system", metavar="TEXT", help="System text in front of everything. Default: none."),
@@ -190,12 +199,23 @@ def given_options(
     return options
 
 
-def load_assistant(model: str, device: str | None, dtype: str | None) -> Assistant:
-    """The model, ready to ask. Says on a terminal that it is loading, because a large one takes its time."""
+def load_assistant(model: str, device: str | None, dtype: str | None, quantise: str | None = None) -> Assistant:
+    """The model, ready to ask. Says on a terminal that it is loading, because a large one takes its time; and of
+    quantised weights which kernel runs them, and why."""
+    said: list[str] = []
     with passing_note(f"loading {model} ..."):
         from xverse_v.inference.loading import load
 
-        return load(model, device=device, dtype=dtype or "auto")
+        assistant = load(
+            model,
+            device=device,
+            dtype=dtype or "auto",
+            quantise=quantise,
+            on_quantised=lambda report: said.append(report.text()),
+        )
+    for text in said:
+        note(text)
+    return assistant
 
 
 def read_stdin_image() -> bytes:

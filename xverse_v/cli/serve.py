@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xverse_v.errors import XverseError, error
+from xverse_v.errors import error
 
-from .common import Device, Dtype, Model, note, say
+from .backends import Context, Gguf
+from .common import Device, Dtype, Model, Quantise, note, say
+from .serve_model import UPSTREAM_KEY, ServeBackend, Source, loader_of, upstream_of
 
 if TYPE_CHECKING:
     from xverse_v.media import RemotePolicy
@@ -24,18 +27,17 @@ if TYPE_CHECKING:
     from xverse_v.serving.run import Server
     from xverse_v.serving.settings import ServeSettings, Upstream
 
-UPSTREAM_KEY = "XVERSE_V_UPSTREAM_KEY"
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "httpx")
 _SWITCH_SECONDS = 0.0005
+_LOGGED = {"xverse_v": logging.INFO, "uvicorn": logging.WARNING}
 _SAFETY, _LIMITS, _OTHER = "Who may ask", "Limits", "Another server"
-
-BackendName = Literal["transformers", "openai"]
 
 
 def serve(
     model: Model = "nano",
     device: Device = None,
     dtype: Dtype = None,
+    quantise: Quantise = None,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; beyond this machine only with a key.")
     ] = "127.0.0.1",
@@ -45,9 +47,13 @@ def serve(
         typer.Option("--model-name", metavar="NAME", help="The name clients ask for. Default: nano, or the folder's."),
     ] = None,
     backend: Annotated[
-        BackendName,
-        typer.Option("--backend", help="transformers: the model here. openai: pass on to --upstream."),
-    ] = "transformers",
+        ServeBackend,
+        typer.Option(
+            "--backend", help="torch: the model here. llamacpp: its decoder from a GGUF file. openai: --upstream."
+        ),
+    ] = "torch",
+    gguf: Gguf = None,
+    context: Context = None,
     upstream: Annotated[
         str | None,
         typer.Option(
@@ -141,7 +147,7 @@ def serve(
     prompt is logged unless you say so. Ctrl-C or SIGTERM ends it after the running answers.
     """
     _refuse_missing_packages()
-    other = _upstream(backend, upstream, upstream_model, model)
+    other = upstream_of(backend, upstream, upstream_model, model)
     from xverse_v.serving.auth import read_keys
     from xverse_v.serving.settings import MIB, Limits, ServeSettings
 
@@ -165,12 +171,11 @@ def serve(
         log_prompts=log_prompts,
         limits=limits,
     )
-    _run(settings, read_keys(api_key_file), other, model, device, dtype)
+    source = other or loader_of(model, device, dtype, quantise, backend, gguf, context, batch)
+    _run(settings, read_keys(api_key_file), source)
 
 
-def _run(
-    settings: ServeSettings, keys: Keys, other: Upstream | None, model: str, device: str | None, dtype: str | None
-) -> None:
+def _run(settings: ServeSettings, keys: Keys, source: Source) -> None:
     """Serve until told to stop. Raises what loading the model raised."""
     from xverse_v.serving.app import create_app
     from xverse_v.serving.auth import refuse_open_door
@@ -179,10 +184,9 @@ def _run(
 
     refuse_open_door(settings, keys)
     metrics, stop = Metrics(), _Stop()
-    answers = _backend(settings, metrics, other, (model, device, dtype), stop)
+    answers = _backend(settings, metrics, source, stop)
     server = stop.server = make_server(create_app(answers, settings, keys, metrics), answers, settings)
-    with listen(settings) as bound:
-        _log_to_stderr()
+    with listen(settings) as bound, _log_to_stderr():
         # One thread computes while another writes to clients, and Python lets the first keep the interpreter for this
         # long. At its own 5 ms pieces of text wait longer than a small model needs to make them.
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -211,51 +215,20 @@ class _Stop:
             self.server.should_exit = True
 
 
-def _backend(
-    settings: ServeSettings,
-    metrics: Metrics,
-    other: Upstream | None,
-    loading: tuple[str, str | None, str | None],
-    failed: _Stop,
-) -> Backend:
-    if other is not None:
+def _backend(settings: ServeSettings, metrics: Metrics, source: Source, failed: _Stop) -> Backend:
+    if not callable(source):
         from xverse_v.serving.backend_openai import ProxyBackend
 
-        return ProxyBackend(other, settings, metrics)
-    from xverse_v.inference.loading import load, resolve_model
+        return ProxyBackend(source, settings, metrics)
     from xverse_v.serving.backend_local import LocalBackend
 
-    model, device, dtype = loading
-    resolve_model(model)  # a misspelt folder is said before anything listens
-    return LocalBackend(lambda: load(model, device=device, dtype=dtype or "auto"), settings, metrics, failed)
+    return LocalBackend(source, settings, metrics, failed)
 
 
 def _refuse_missing_packages() -> None:
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise error("E640", package=package)
-
-
-def _upstream(backend: str, url: str | None, name: str | None, model: str) -> Upstream | None:
-    """The other server, None with the model here. Raises E641 for flags of the one beside the other."""
-    if backend == "transformers":
-        for flag, value in (("--upstream", url), ("--upstream-model", name)):
-            if value is not None:
-                raise _conflict(backend, flag, "it answers with the model here", "它用本机的模型回答")
-        return None
-    if url is None:
-        raise _conflict(backend, "--upstream", "no address was given", "没有给出地址")
-    if not url.startswith(("http://", "https://")):
-        raise _conflict(backend, "--upstream", "it is not an http address", "它不是 http 地址")
-    if model != "nano":
-        raise _conflict(backend, "--model", "the other server has its own", "另一台服务器有自己的模型")
-    from xverse_v.serving.settings import Upstream
-
-    return Upstream(url, name, os.environ.get(UPSTREAM_KEY) or None)
-
-
-def _conflict(backend: str, flag: str, problem: str, problem_zh: str) -> XverseError:
-    return error("E641", backend=backend, flag=flag, problem=problem, problem_zh=problem_zh)
 
 
 def _remote(hosts: list[str] | None) -> RemotePolicy | None:
@@ -273,11 +246,17 @@ def _name_of(model: str, other: Upstream | None) -> str:
     return Path(model).resolve().name if model != "nano" else model
 
 
-def _log_to_stderr() -> None:
-    """The package's log and uvicorn's warnings, one line each, on stderr."""
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Within it the package's log and uvicorn's warnings come out on stderr, one line each."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name, level in (("xverse_v", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
+    loggers = [(logging.getLogger(name), level) for name, level in _LOGGED.items()]
+    for logger, level in loggers:
         logger.setLevel(level)
         logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, _ in loggers:
+            logger.removeHandler(handler)

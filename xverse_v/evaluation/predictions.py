@@ -10,7 +10,6 @@ A line: {"key", "settings", "asked", "prompt", "images", "text", "finish_reason"
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from xverse_v import appending
+from xverse_v.appending import AppendedFile
 from xverse_v.errors import XverseError, error
 
 from .contract import REFUSED
@@ -89,18 +90,16 @@ class Part:
     """
 
     def __init__(self, folder: Path, share: Share, settings: str) -> None:
-        self.path = folder / PARTS / f"{share.rank}-of-{share.world}.jsonl"
+        self.path = _part(folder, share.rank, share.world)
         self._settings = settings
-        self._handle = -1
+        self._file = AppendedFile(self.path)
 
     def __enter__(self) -> Part:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._mend()
+            self._file.open()
+            self._file.mend()
         except BlockingIOError as reason:
-            self.close()
             raise error("E719", path=self.path) from reason
         except OSError as reason:
             self.close()
@@ -114,47 +113,24 @@ class Part:
 
     def close(self) -> None:
         """Let go of the lock; every line is on the disk already."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def _mend(self) -> None:
-        size = os.fstat(self._handle).st_size
-        whole = size
-        with open(self._handle, "rb", closefd=False) as file:
-            while whole > 0:
-                start = max(0, whole - 2**16)
-                file.seek(start)
-                at = file.read(whole - start).rfind(b"\n")
-                whole = start + at + 1 if at >= 0 else start
-                if at >= 0:
-                    break
-        if whole < size:
-            os.ftruncate(self._handle, whole)
-            os.fsync(self._handle)
+        self._file.close()
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one line and wait until it is on the disk. Raises E721."""
-        data = memoryview((canonical({**line, "settings": self._settings}) + "\n").encode("utf-8", "surrogatepass"))
+        text = canonical({**line, "settings": self._settings}) + "\n"
         try:
-            while data:
-                data = data[os.write(self._handle, data) :]
-            os.fsync(self._handle)
+            self._file.append(text.encode("utf-8", "surrogatepass"))
         except OSError as reason:
             raise unwritable(self.path, reason) from reason
 
 
 def is_written(folder: Path, rank: int, world: int) -> bool:
     """Whether another process holds that part open right now."""
-    path = folder / PARTS / f"{rank}-of-{world}.jsonl"
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return appending.is_written(_part(folder, rank, world))
+
+
+def _part(folder: Path, rank: int, world: int) -> Path:
+    return folder / PARTS / f"{rank}-of-{world}.jsonl"
 
 
 def merge(folder: Path, answered: Answered, keys: Iterable[str]) -> Path:

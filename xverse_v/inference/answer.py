@@ -71,7 +71,10 @@ class Milliseconds:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was the same for every answer of one loaded model. ``threads`` are torch's own, which move the last bits."""
+    """What was the same for every answer of one loaded model. ``threads`` are torch's own, which move the last bits.
+
+    ``quantised``: the kernels the decoder's linears run on where they are not float ("int8-dynamic"), else "none".
+    """
 
     weights_id: str
     dtype: str
@@ -79,6 +82,7 @@ class Conditions:
     attention: str
     orientation: str
     threads: int
+    quantised: str = "none"
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class Receipt:
     profile: str
     threads: int
     versions: Mapping[str, str]
+    quantised: str = "none"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

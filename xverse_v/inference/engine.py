@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -29,34 +28,15 @@ from .kv import RowCache
 from .memory import attempt, is_memory_error, memory_error
 from .passes import can_prefill_together, decode
 from .prefilling import Prefilling, finish_together, shared_chain
+from .seats import Seats
 
 Outcome = Chunk | Exception
 
 _log = logging.getLogger(__name__)
 
 _SHORT = 64  # tokens; a longer end of a prompt is prefilled alone: beside it shorter ones are mostly filling
+_REFILL = 4  # of all rows, one in so many is free before `run` fills them again
 _TOGETHER = 1024  # most tokens of one pass over several ends, filling included
-
-
-@dataclass
-class _Rows:
-    """Who sits where: ``active`` in the first rows of ``cache``, right behind them those that are ``ready`` but for the
-    short end of their prompt, and ``joining`` in a row behind these. Nobody is ready during a decode step.
-    """
-
-    cache: RowCache
-    active: list[Generation] = field(default_factory=list)
-    ready: list[Prefilling] = field(default_factory=list)
-    joining: Prefilling | None = None
-
-    @property
-    def seated(self) -> int:
-        return len(self.active) + len(self.ready)
-
-    def tokens_together(self, another: int = 0) -> int:
-        """Tokens of the pass over all that are ready, filling included; with one of ``another`` tokens beside them."""
-        rests = [len(prefilling.rest) for prefilling in self.ready] + [another] * (another > 0)
-        return len(rests) * max(rests, default=0)
 
 
 class Engine:
@@ -83,7 +63,7 @@ class Engine:
         self.feature_cache = feature_cache
         self.pass_tokens = pass_tokens
         self.stop_ids = stop_ids(model, tokenizer)
-        facts = {name: getattr(conditions, name) for name in ("weights_id", "dtype", "device", "attention")}
+        facts = {key: getattr(conditions, key) for key in ("weights_id", "dtype", "device", "attention", "quantised")}
         self._salt = content_key("model", facts)
         self._images = ImageTokens(self.model, feature_cache, self._salt)
         self.constraints = JsonConstraints(tokenizer, model.config.text_config.vocab_size, lambda: self.stop_ids)
@@ -137,30 +117,33 @@ class Engine:
     def run(self, generations: Iterable[Generation], batch_size: int = 1) -> Generator[tuple[Generation, Chunk]]:
         """Answer all, at most ``batch_size`` at once, yielding every chunk with the generation it belongs to.
 
-        Closing it ends the work, a job's ``cancel`` that job, within one token. The first failure is raised.
+        Closing it ends the work, a job's ``cancel`` that job, within one token. The first failure is raised. Nobody is
+        kept waiting for an answer here, so rows are filled again only when several are free: their prompts then share
+        passes that would else be made for each.
         """
-        for generation, outcome in self.serve(generations, batch_size):
+        for generation, outcome in self.serve(generations, batch_size, -(-batch_size // _REFILL)):
             if isinstance(outcome, Exception):
                 raise outcome
             yield generation, outcome
 
     def serve(
-        self, waiting: Iterable[Generation | None], batch_size: int
+        self, waiting: Iterable[Generation | None], batch_size: int, least_free: int = 1
     ) -> Generator[tuple[Generation, Chunk | Exception]]:
         """As `run`, for requests that come while others are answered, and with failures as outcomes of their own.
 
         ``waiting`` is asked for the next one whenever a row is free. It gives None if nothing is waiting now, and ends
         when nothing will come any more; while no row is in use it should wait instead, because nothing else is to be
-        done. What it raises ends all.
+        done. What it raises ends all. Rows are filled when at least ``least_free`` of them are free.
 
         A request ends with a chunk that has a finish reason, or with an exception: E130 if its prompt did not fit in
         memory, or it was the longest row when a decode step did not; E131; E143; or whatever else its prefill raised. A
         decode step that fails otherwise fails every row in it. The others, and those that come, go on.
         """
         source = iter(waiting)
-        rows, more = self._empty_rows(batch_size), True
+        rows, more = Seats(self.row_cache(batch_size)), True
         while True:
-            left, idle = float("inf") if self.pass_tokens is None else self.pass_tokens, False
+            may_join = rows.joining or batch_size - rows.seated >= least_free
+            left, idle = (self.pass_tokens or float("inf")) if may_join else 0, False
             while left > 0 and rows.seated < batch_size and (more or rows.joining):
                 if rows.joining is None:
                     try:
@@ -182,18 +165,19 @@ class Engine:
                 if not more:
                     return
                 if idle:  # nobody is left and nobody waits: the buffer goes
-                    rows = self._empty_rows(batch_size)
+                    rows = Seats(self.row_cache(batch_size))
 
-    def _empty_rows(self, batch_size: int) -> _Rows:
-        return _Rows(RowCache(self.model.config.text_config.num_hidden_layers, batch_size))
+    def row_cache(self, rows: int) -> RowCache:
+        """Empty rows. An engine whose decoder keeps its keys and values elsewhere gives others."""
+        return RowCache(self.model.config.text_config.num_hidden_layers, rows)
 
-    def _join(self, rows: _Rows, generation: Generation, batch_size: int) -> Prefilling:
+    def _join(self, rows: Seats, generation: Generation, batch_size: int) -> Prefilling:
         generation.batch_size = batch_size
         chain, cache = self._chain(generation.job), self.prefix_cache
         images, most = self._images, self.pass_tokens
         return Prefilling(self.model, rows.cache, rows.seated, generation, cache, chain, images, most)
 
-    def _advance(self, rows: _Rows, joining: Prefilling) -> tuple[int, list[tuple[Generation, Outcome]]]:
+    def _advance(self, rows: Seats, joining: Prefilling) -> tuple[int, list[tuple[Generation, Outcome]]]:
         """One piece of a prompt, or a place among those that are ready for their short end: the tokens it cost, filling
         included, and what came of it for anybody.
         """
@@ -220,7 +204,7 @@ class Engine:
         rows.ready.append(joining)
         return cost, outcomes + (self._seat(rows) if joining.done else [])
 
-    def _seat(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
+    def _seat(self, rows: Seats) -> list[tuple[Generation, Outcome]]:
         """Those that are ready get the end of their prompt and their first token, and decode from now on."""
         ready, rows.ready = rows.ready, []
         outcomes = self._finish(rows.cache, [prefilling for prefilling in ready if not prefilling.done])
@@ -252,7 +236,7 @@ class Engine:
                 failed.append((prefilling.generation, self._named(reason, [prefilling.generation], "prefill")))
         return failed
 
-    def _round(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
+    def _round(self, rows: Seats) -> list[tuple[Generation, Outcome]]:
         """Rows that were cancelled leave without a token; else one decode step of every row."""
         outcomes: list[tuple[Generation, Outcome]]
         outcomes = [(generation, generation.cancel()) for generation in rows.active if generation.cancelled()]
@@ -260,7 +244,7 @@ class Engine:
         self._leave(rows, outcomes)
         return outcomes
 
-    def _leave(self, rows: _Rows, outcomes: list[tuple[Generation, Outcome]]) -> None:
+    def _leave(self, rows: Seats, outcomes: list[tuple[Generation, Outcome]]) -> None:
         """The rows whose request has ended are free, and those that go on are the first ones again."""
         ended = {id(g): outcome for g, outcome in outcomes if isinstance(outcome, Exception) or outcome.finish_reason}
         for row in reversed(range(len(rows.active))):
@@ -269,7 +253,7 @@ class Engine:
                 rows.active[row] = rows.active[-1]
                 rows.active.pop()
 
-    def _step(self, rows: _Rows) -> list[tuple[Generation, Outcome]]:
+    def _step(self, rows: Seats) -> list[tuple[Generation, Outcome]]:
         """One decode step of every active row."""
         active, cache = rows.active, rows.cache
         tokens = torch.tensor([generation.token_ids[-1] for generation in active], device=self.model.device)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from .shared import Group
+
 _COLUMN_BLOCK = 64
 
 
@@ -57,6 +59,17 @@ class _Window:
     @property
     def longest(self) -> int:
         return max(self.lengths[self.rows], default=0)
+
+    def beginning(self, row: int) -> list[Segment]:
+        """The segments, one behind the other, that what ``row`` holds begins with."""
+        found: list[Segment] = []
+        at = 0
+        while (kept := self.segments[row].get(at)) is not None and (segment := kept()) is not None:
+            at += segment.tokens
+            if at > self.lengths[row]:
+                break
+            found.append(segment)
+        return found
 
     def written(self, row: int) -> None:
         """Whatever lay behind what ``row`` holds is no more."""
@@ -161,6 +174,26 @@ class RowCache(Cache):
         window.counts = tuple(counts)
         return places.clamp(min=0).to(device)
 
+    def groups(self) -> list[Group]:
+        """The open rows by the segment they begin with, as far as all rows of a group go on alike."""
+        if not self.layers:
+            return []  # keys and values that are kept elsewhere are shared there, or not at all
+        window = self._window
+        alike: dict[int, list[int]] = {}
+        for row in range(window.rows.start, window.rows.stop):
+            beginning = window.beginning(row)
+            alike.setdefault(id(beginning[0]) if beginning else -1 - row, []).append(row)
+        return [Group(tuple(row - window.rows.start for row in rows), self._alike(rows)) for rows in alike.values()]
+
+    def _alike(self, rows: Sequence[int]) -> int:
+        """Columns in which all of these rows hold the same segments, from the first column on."""
+        columns = 0
+        for segments in zip(*(self._window.beginning(row) for row in rows), strict=False):
+            if any(segment is not segments[0] for segment in segments):
+                break
+            columns += segments[0].tokens
+        return columns
+
     def close(self) -> None:
         """The forward is done: the open rows are longer by what was announced."""
         for row, new in enumerate(self._window.counts, self._window.rows.start):
@@ -182,9 +215,10 @@ class RowCache(Cache):
                 layer.keys[target].zero_()
                 layer.values[target].zero_()
         if source != target:
-            for layer in self.layers if self.length(source) else ():  # of an empty row there may be no buffer
-                layer.keys[target, :, : self.length(source)] = layer.keys[source, :, : self.length(source)]
-                layer.values[target, :, : self.length(source)] = layer.values[source, :, : self.length(source)]
+            start, stop = self._alike((source, target)), self.length(source)  # what lies there already stays
+            for layer in self.layers if start < stop else ():  # of an empty row there may be no buffer
+                layer.keys[target, :, start:stop] = layer.keys[source, :, start:stop]
+                layer.values[target, :, start:stop] = layer.values[source, :, start:stop]
             self._window.lengths[target] = self.length(source)
             self._window.segments[target] = dict(self._window.segments[source])
             self._window.written(target)
@@ -212,12 +246,14 @@ class RowCache(Cache):
 
     @torch.inference_mode()
     def copy_out(self, row: int, start: int, stop: int) -> Segment:
-        """A segment of its own with the tokens ``start`` to ``stop`` of ``row``."""
+        """A segment of its own with the tokens ``start`` to ``stop`` of ``row``. It lies there, too, from now on."""
 
         def owned(held: Tensor) -> Tensor:
             return held[row, :, start:stop].clone(memory_format=torch.contiguous_format)
 
-        return Segment(tuple(owned(n.keys) for n in self.layers), tuple(owned(n.values) for n in self.layers))
+        found = Segment(tuple(owned(n.keys) for n in self.layers), tuple(owned(n.values) for n in self.layers))
+        self._window.segments[row][start] = weakref.ref(found)
+        return found
 
 
 def _widened(held: Tensor, rows: int, columns: int) -> Tensor:

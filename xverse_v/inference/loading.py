@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from xverse_v.errors import error
 from xverse_v.media import DEFAULT_LIMITS, MediaLimits
-from xverse_v.model import XverseVForConditionalGeneration, XverseVProcessor
+from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, XverseVProcessor
 from xverse_v.model.tiling import Grid
 from xverse_v.weights.load import load_model, weights_id
 
@@ -27,6 +27,9 @@ from .cache import DEFAULT_FEATURE_BYTES, DEFAULT_PREFIX_BYTES, FeatureCache, Pr
 from .engine import Engine
 from .prompt import PromptBuilder
 from .sampling import SamplingSettings
+
+if TYPE_CHECKING:
+    from xverse_v.engines.quantised import QuantiseReport
 
 NANO = "nano"
 PROFILES_FILE = "generation_profiles.json"
@@ -44,6 +47,8 @@ def load(
     feature_cache_bytes: int = DEFAULT_FEATURE_BYTES,
     profile: str | None = None,
     limits: MediaLimits = DEFAULT_LIMITS,
+    quantise: str | None = None,
+    on_quantised: Callable[[QuantiseReport], None] | None = None,
 ) -> Assistant:
     """Load a model and be ready to ask.
 
@@ -54,14 +59,23 @@ def load(
     that
       the largest image always fits. ``feature_cache_bytes``: bound of the image-token cache.
     - ``profile``: which of the folder's generation profiles gives the defaults; None is "demo" where there is one.
+    - ``quantise``: "int8" or "int4" for the decoder's linears and the head, where a kernel is faster than float here;
+    ``on_quantised`` is told which one runs and why.
 
-    Raises E105 (no such model), E106 (no such device), E107/E108 (profiles), and what loading the weights raises
-    (E3xx).
+    Raises E105 (no such model), E106 (no such device), E107/E108 (profiles), what loading the weights raises (E3xx),
+    and E860 to E864 if they cannot be quantised.
     """
     folder = resolve_model(model)
     target = pick_device(device)
     profiles = read_profiles(folder)
-    network = load_model(folder, device=target, dtype=dtype, attention=attention)
+    kernels = "none"
+    if quantise is None:
+        network = load_model(folder, device=target, dtype=dtype, attention=attention)
+    else:
+        network, report = load_quantised(folder, quantise, device=target, dtype=dtype, attention=attention)
+        kernels = report.label
+        if on_quantised is not None:
+            on_quantised(report)
     processor = XverseVProcessor.from_pretrained(folder)
     return assemble(
         network,
@@ -72,7 +86,32 @@ def load(
         profiles=profiles,
         profile=profile,
         limits=limits,
+        quantised=kernels,
     )
+
+
+def load_quantised(
+    folder: Path,
+    kind: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    attention: str | None = None,
+    refuse_slow: bool = True,
+) -> tuple[XverseVForConditionalGeneration, QuantiseReport]:
+    """The model of a folder with quantised linears; see `xverse_v.engines.quantised.quantise_decoder`.
+
+    On the CPU the tensors are mapped in the dtype they are stored in and turned to eight bits one by one, so that there
+    is never a float32 copy of them all. Raises E864 for another ``dtype`` there than "auto" and "float32".
+    """
+    from xverse_v.engines.quantised import quantise_decoder
+
+    if device == "cpu":
+        if dtype not in ("auto", "float32"):
+            raise error("E864", dtype=dtype, kind=kind)
+        dtype = str(XverseVConfig.from_pretrained(folder).dtype or "float32").removeprefix("torch.")
+    network = load_model(folder, device=device, dtype=dtype, attention=attention)
+    return network, quantise_decoder(network, kind, refuse_slow=refuse_slow)
 
 
 def assemble(
@@ -85,9 +124,10 @@ def assemble(
     profiles: Mapping[str, SamplingSettings] | None = None,
     profile: str | None = None,
     limits: MediaLimits = DEFAULT_LIMITS,
+    quantised: str = "none",
 ) -> Assistant:
-    """An assistant around a network that is in memory already. ``weights_id`` must name its weights: caches rely on
-    it.
+    """An assistant around a network that is in memory already. ``weights_id`` must name its weights, and ``quantised``
+    the kernels they were rounded for: caches rely on both.
     """
     conditions = Conditions(
         weights_id=weights_id,
@@ -96,6 +136,7 @@ def assemble(
         attention=network.config.text_config._attn_implementation or "eager",
         orientation=processor.image_processor.orientation,
         threads=torch.get_num_threads(),
+        quantised=quantised,
     )
     engine = Engine(network, processor.tokenizer, conditions, PrefixCache(0), FeatureCache(feature_cache_bytes))
     if cache_bytes is None:

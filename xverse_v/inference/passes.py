@@ -9,6 +9,7 @@ Shapes: B rows, S tokens of a row, C columns of the cache, N vocabulary, n image
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from xverse_v.model import XverseVForConditionalGeneration
 
 from .kv import RowCache
+from .shared import Group, sharing, worth_sharing
 
 
 @torch.inference_mode()
@@ -65,6 +67,7 @@ def _append(
 ) -> Tensor:
     """float[B, S, D], of each row the last ``counts`` positions -> the logits after the last one, float32[B, N]."""
     places = cache.open_rows(first, counts, embeds.device)
+    groups = _groups(model, cache, embeds)
     mask = None
     if cache.uneven:
         seen = torch.arange(cache.columns, device=embeds.device) <= places[:, :, None]  # bool[B, S, C]
@@ -74,13 +77,28 @@ def _append(
             mask = mask.masked_fill_(~seen, torch.finfo(embeds.dtype).min)[:, None]
         else:
             mask = seen[:, -1]
-    logits: Tensor = model(
-        inputs_embeds=embeds,
-        attention_mask=mask,
-        position_ids=places,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits
+    with sharing(model.model.language_model.config) if groups else nullcontext():
+        logits: Tensor = model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **({"groups": groups} if groups else {}),
+        ).logits
     cache.close()
     return logits[:, -1].float()
+
+
+def _groups(model: XverseVForConditionalGeneration, cache: RowCache, embeds: Tensor) -> list[Group]:
+    """The open rows by their common beginnings, where attention over these is to be shared; else none.
+
+    Only in decode steps: with several tokens a row the plain kernel reads each row's beginning for all of them at once,
+    and sharing it among rows gained nothing when it was measured.
+    """
+    rows, tokens = embeds.shape[:2]
+    if rows < 2 or tokens > 1 or not can_prefill_together(model):
+        return []
+    found = cache.groups()
+    return found if worth_sharing(found, cache.columns, model.config.text_config.num_attention_heads) else []

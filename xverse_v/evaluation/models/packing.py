@@ -15,7 +15,7 @@ def pack(token_ids: Iterable[int]) -> list[int | list[int]]:
     """``[1, 9, 9, 9, 9, 9, 2]`` -> ``[1, [9, 5], 2]``: an id that stands 4 times or more in a row, with its count."""
     packed: list[int | list[int]] = []
     for token, run in groupby(token_ids):
-        count = sum(1 for _ in run)
+        count = len(list(run))
         packed += [[token, count]] if count >= _SHORTEST_RUN else [token] * count
     return packed
 

@@ -1,0 +1,61 @@
+"""The verb from the outside: tables, JSON lines, the report's file. Sizes are tiny, so no number means anything."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from xverse_v.cli.speed import speed
+from xverse_v.speed import ceilings
+from xverse_v.speed.ceilings import Ceilings, Rate
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """Ceilings made up: measuring them takes ten seconds and is tested in its own room."""
+    monkeypatch.setenv("XVERSE_V_LANG", "en")
+
+    def made_up(device="cpu", dtypes=("float32",), **options):
+        rate = Rate("made up", "FLOP/s", (1e9,), "no probe")
+        return Ceilings(device, 1, dict.fromkeys(dtypes, rate), (rate,), rate)
+
+    monkeypatch.setattr(ceilings, "measure_ceilings", made_up)
+
+
+def run(*arguments: str):
+    done = CliRunner().invoke(speed, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_roofline_prints_a_table_of_the_13b_without_its_weights():
+    shown = run("roofline", "--dtype", "int8")
+    assert "| vision tower, 7 views |" in shown and "| finetune: optimizer |" in shown
+
+
+def test_roofline_for_scripts_is_a_line_a_phase():
+    lines = [json.loads(line) for line in run("roofline", "--model", "nano", "--json").splitlines()]
+    assert len(lines) == 10 and all(line["bytes"] > 0 and line["ceilings"]["read"]["best"] for line in lines)
+
+
+def test_generate_prints_rows_and_goals():
+    shown = run("generate", "--size", "tiny", "--views", "1", "--new-tokens", "3", "--repeat", "1", "--peer", "release")
+    assert "release's way" in shown and "| sixteen questions |" in shown and "at most 0.67" in shown
+
+
+def test_generate_for_scripts_is_a_line_a_row():
+    flags = ("--size", "tiny", "--views", "1", "--new-tokens", "3", "--repeat", "1", "--json")
+    rows = [json.loads(line) for line in run("generate", *flags).splitlines()]
+    assert {row["what"].strip() for row in rows} >= {"first token", "a token after it", "sixteen questions"}
+    assert all(row["conditions"]["machine"] for row in rows)
+
+
+def test_a_report_is_written_with_every_goal(tmp_path):
+    out = tmp_path / "speed" / "today.md"
+    shown = run("report", "--size", "tiny", "--views", "1", "--new-tokens", "3", "--repeat", "1", "--out", str(out))
+    text = out.read_text(encoding="utf-8")
+    assert str(out) in shown
+    for part in ("## Goals", "## What the machine allows", "## Answers", "## Images to views", "## Loading"):
+        assert part in text

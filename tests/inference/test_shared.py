@@ -1,0 +1,140 @@
+"""Rows that begin alike: found as such, read once, and decoded as if each were alone."""
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from tests.inference.small_model import noise, small_assistant, small_model
+from tests.inference.test_kv import LAYERS, assert_close, full, ids
+from xverse_v.inference import passes
+from xverse_v.inference.assistant import Request
+from xverse_v.inference.kv import RowCache
+from xverse_v.inference.passes import decode, prefill
+from xverse_v.inference.sampling import SamplingSettings
+from xverse_v.inference.shared import Group, shared_attention, worth_sharing
+
+
+@pytest.fixture
+def shared_passes(monkeypatch) -> list[list[Group]]:
+    """The groups of each decode step whose attention was shared."""
+    seen: list[list[Group]] = []
+
+    def noted(config):
+        seen.append(config)
+        return sharing(config)
+
+    sharing = passes.sharing
+    monkeypatch.setattr(passes, "sharing", noted)
+    return seen
+
+
+def rows_behind(*beginnings: torch.Tensor, ends: list[torch.Tensor]) -> RowCache:
+    """A row for each end, behind the beginnings in turn."""
+    cache = RowCache(LAYERS, len(ends))
+    segments = []
+    for beginning in beginnings:
+        held = RowCache(LAYERS, 1)
+        prefill(small_model(), held, 0, beginning)
+        segments.append(held.copy_out(0, 0, len(beginning)))
+    for row, end in enumerate(ends):
+        cache.append(row, segments[row % len(segments)])
+        prefill(small_model(), cache, row, end)
+    cache.kept = segments  # a cache holds them; a row does not
+    return cache
+
+
+@pytest.mark.parametrize("lengths", [(3, 3, 3, 3), (2, 9, 4, 7, 1)])
+@pytest.mark.parametrize("count", [1, 2])
+@torch.inference_mode()
+def test_decode_behind_common_beginnings_equals_the_full_forward(shared_passes, lengths, count):
+    lengths = lengths * count
+    beginnings = [ids(50 + 9 * number, seed=number) for number in range(count)]
+    rows = [ids(length + 3, seed=20 + place) for place, length in enumerate(lengths)]
+    cache = rows_behind(*beginnings, ends=[row[:-3] for row in rows])
+    for place in (-3, -2, -1):
+        logits = decode(small_model(), cache, torch.stack([row[place] for row in rows]))
+        for row, tokens in enumerate(rows):
+            whole = torch.cat([beginnings[row % count], tokens])
+            assert_close(logits[row], full(whole)[len(whole) + place])
+    assert len(shared_passes) == 3
+    assert small_model().config.text_config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("heads", [4, 2, 1])
+def test_the_kernel_equals_the_plain_one(heads):
+    dice = torch.Generator().manual_seed(0)
+    query = torch.randn(6, 4, 1, 8, generator=dice)
+    key, value = torch.randn(2, 6, heads, 30, 8, generator=dice)
+    rows = {0: (0, 3, 4), 1: (1, 2, 5)}
+    columns = {0: 20, 1: 11}
+    for kind, alike in rows.items():
+        for held in (key, value):
+            held[list(alike), :, : columns[kind]] = held[alike[0], :, : columns[kind]].clone()
+    mask = torch.zeros(6, 1, 1, 30).masked_fill_(
+        torch.arange(30) > torch.tensor([29, 25, 22, 28, 20, 11])[:, None, None, None], torch.finfo(torch.float32).min
+    )
+    wide_key, wide_value = (held.repeat_interleave(4 // heads, 1) for held in (key, value))
+    expected = scaled_dot_product_attention(query, wide_key, wide_value, attn_mask=mask, scale=0.3).transpose(1, 2)
+    groups = [Group(alike, columns[kind]) for kind, alike in rows.items()]
+    module = torch.nn.Module()
+    found, _ = shared_attention(module, query, key, value, mask, scaling=0.3, groups=groups)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    alone = [Group(tuple(range(6)), 0)]
+    found, _ = shared_attention(module, query, key, value, mask, scaling=0.3, groups=alone)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_rows_are_grouped_by_all_that_they_begin_with():
+    one, two, end = ids(30, seed=1), ids(12, seed=2), ids(4, seed=3)
+    cache = RowCache(LAYERS, 5)
+    prefill(small_model(), cache, 4, torch.cat([one, two]))
+    first, second = cache.copy_out(4, 0, 30), cache.copy_out(4, 30, 42)
+    for row in range(3):
+        cache.append(row, first)
+    cache.append(1, second)
+    prefill(small_model(), cache, 3, end)
+    cache.open_rows(0, [1] * 5, torch.device("cpu"))
+    assert cache.groups() == [Group((0, 1, 2, 4), 30), Group((3,), 0)]
+    cache.open_rows(3, [1, 1], torch.device("cpu"))
+    assert cache.groups() == [Group((0,), 0), Group((1,), 42)]
+    del first, second
+    assert cache.groups() == [Group((0,), 0), Group((1,), 0)], "nobody vouches for what was forgotten"
+
+
+@torch.inference_mode()
+def test_a_row_that_takes_the_place_of_its_like_copies_only_what_differs():
+    beginning, ends = ids(40, seed=1), [ids(3, seed=4), ids(6, seed=5)]
+    cache = rows_behind(beginning, ends=ends)
+    cache.layers[0].keys[0, :, 7] = 7.0  # would be put right if it were copied
+    cache.move(1, 0)
+    assert bool((cache.layers[0].keys[0, :, 7] == 7.0).all())
+    cache.layers[0].keys[0, :, 7] = cache.layers[0].keys[1, :, 7]
+    expected = full(torch.cat([beginning, ends[1], torch.tensor([9])]))[-1]
+    assert_close(decode(small_model(), cache, torch.tensor([9]))[0], expected)
+
+
+def test_few_rows_or_short_beginnings_take_the_plain_kernel():
+    def groups(*sizes_and_columns):
+        start, made = 0, []
+        for size, columns in sizes_and_columns:
+            made.append(Group(tuple(range(start, start + size)), columns))
+            start += size
+        return made
+
+    assert worth_sharing(groups((4, 80)), 100, 8)
+    assert not worth_sharing(groups((3, 80)), 100, 8)
+    assert not worth_sharing(groups((8, 50)), 100, 8)
+    assert worth_sharing(groups((5, 90), (3, 80)), 100, 8)
+    assert not worth_sharing(groups((4, 90), (2, 80), (1, 0)), 100, 8)
+    assert not worth_sharing(groups((256, 4000)), 4096, 40), "the weights of attention would take too much memory"
+
+
+def test_questions_about_one_image_decode_behind_it_and_answer_as_alone(shared_passes):
+    settings = SamplingSettings(max_new_tokens=6)
+    requests = [Request(f"a {'b ' * n}", (noise(80, 80, n // 9),), settings=settings) for n in range(18)]
+    alone = [small_assistant().batch([request])[0].token_ids for request in requests]
+    assert not shared_passes
+    answers = small_assistant().batch(requests, batch_size=6)
+    assert [answer.token_ids for answer in answers] == alone
+    assert shared_passes

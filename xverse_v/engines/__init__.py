@@ -1,0 +1,1 @@
+"""Engines of others that run our model: vLLM, llama.cpp, quantisation."""

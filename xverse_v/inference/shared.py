@@ -1,0 +1,117 @@
+"""Attention of rows that begin alike: the beginning is read once for all of them, not once a row.
+
+Rows that ask about one image hold the same keys and values in their first columns. There the queries of all rows meet
+*one* copy in one matrix product, which a machine does far faster than the same numbers read row by row; behind it every
+row meets its own. Both halves go through one softmax, so the result is that of the plain kernel up to rounding.
+
+What crosses: queries, keys, values and a mask of the open rows in, as transformers hands them to any kernel, with the
+`Group`s of those rows. The file knows no cache, no model and no request.
+
+Shapes: B rows of a pass, R of a group, S tokens of each, H heads, L key-value heads (each for H / L of them), K
+head width, C columns of the cache, c of them shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+NAME = "xverse_v_shared"
+
+_ROWS_A_GROUP = 4  # fewer, and the extra steps of a group cost more than they save
+_MOST_BYTES = 2**26  # of one layer's weights of attention, in float32: unlike a fused kernel, this one writes them
+
+
+@dataclass(frozen=True)
+class Group:
+    """``rows`` among the open ones that hold the same keys and values in their first ``columns``."""
+
+    rows: tuple[int, ...]
+    columns: int
+
+
+def worth_sharing(groups: Sequence[Group], columns: int, heads: int) -> bool:
+    """Whether the rows of a decode step are many and alike enough: more than half of all that is read is saved."""
+    rows = sum(len(group.rows) for group in groups)
+    saved = sum((len(group.rows) - 1) * group.columns for group in groups)
+    small = rows * columns * heads * 4 <= _MOST_BYTES
+    return small and rows >= _ROWS_A_GROUP * len(groups) and 2 * saved > rows * columns
+
+
+@contextmanager
+def sharing(config: PreTrainedConfig) -> Iterator[None]:
+    """Within it, the decoder of this config takes `shared_attention` and its ``groups``."""
+    # Not at the top: it belongs to the modules of models, which whoever imports this file may not have loaded yet.
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    before = config._attn_implementation
+    if NAME not in ALL_ATTENTION_FUNCTIONS:
+        ALL_ATTENTION_FUNCTIONS.register(NAME, shared_attention)
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def shared_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    groups: Sequence[Group],
+    **_: object,
+) -> tuple[Tensor, None]:
+    """[B, H, S, K], twice [B, L, C, K] and a mask float[B, 1, S, C] to add -> [B, S, H, K].
+
+    No mask means that every token sees every column, as in a decode step of rows of equal length.
+    """
+    query = query * scaling
+    if len(groups) == 1:
+        return _attend(query, key, value, attention_mask, groups[0].columns), None
+    found = torch.empty_like(query.transpose(1, 2))
+    for group in groups:
+        rows = torch.tensor(group.rows, device=query.device)
+        mask = None if attention_mask is None else attention_mask[rows]
+        beginning = key[group.rows[0], :, : group.columns], value[group.rows[0], :, : group.columns]
+        own = key[rows, :, group.columns :], value[rows, :, group.columns :]
+        found[rows] = _merged(query[rows], beginning, own, mask)
+    return found, None
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, columns: int) -> Tensor:
+    """All rows in one group: nothing is gathered."""
+    beginning = key[0, :, :columns], value[0, :, :columns]
+    return _merged(query, beginning, (key[:, :, columns:], value[:, :, columns:]), mask)
+
+
+def _merged(query: Tensor, beginning: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    """Scaled [R, H, S, K], what is shared [L, c, K] and what is each row's own [R, L, C - c, K] -> [R, S, H, K]."""
+    count, heads, tokens, width = query.shape
+    kinds = beginning[0].shape[0]
+    each = heads // kinds
+    columns, rest = beginning[0].shape[1], own[0].shape[2]
+    apart = query.reshape(count, kinds, each * tokens, width)
+    together = apart.transpose(0, 1).reshape(kinds, count * each * tokens, width)
+    first = torch.matmul(together, beginning[0].transpose(1, 2)).view(kinds, count, each, tokens, columns)
+    last = torch.matmul(apart, own[0].transpose(2, 3)).view(count, kinds, each, tokens, rest)
+    if mask is not None:
+        last = last + mask[:, :, None, :, columns:]
+    weights = torch.softmax(torch.cat([first, last.transpose(0, 1)], dim=-1), dim=-1, dtype=torch.float32)
+    weights = weights.to(query.dtype)
+    shared = weights[..., :columns].reshape(kinds, count * each * tokens, columns)
+    alone = weights[..., columns:].transpose(0, 1).reshape(count, kinds, each * tokens, rest)
+    found = torch.matmul(shared, beginning[1]).view(kinds, count, each, tokens, width).transpose(0, 1)
+    found = found + torch.matmul(alone, own[1]).view(count, kinds, each, tokens, width)
+    return found.reshape(count, heads, tokens, width).transpose(1, 2)

@@ -1,0 +1,71 @@
+"""Load one folder and say what it took: `python -m xverse_v.speed.loading_probe FOLDER DTYPE`.
+
+A process of its own, because the peak of a process's memory can only grow. Out, on stdout: one JSON object with seconds
+until the model is there, seconds until every byte of it has been read once, and bytes of memory at the peak above what
+the process had before. It measures nothing else and prints nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from xverse_v.model import XverseVForConditionalGeneration
+from xverse_v.weights.load import load_model
+
+PAGE = 4096
+
+
+def read_once(network: XverseVForConditionalGeneration) -> float:
+    """One number of every page, so that each comes from the disk if it is not in memory. Their sum, so that nobody
+    skips it."""
+    total = 0.0
+    for parameter in network.parameters():
+        flat = parameter.detach().view(-1)
+        total += float(flat[:: PAGE // flat.element_size()].float().sum())
+    return total
+
+
+def memory(field: str) -> int:
+    """Bytes of a line of /proc/self/status; 0 where there is none."""
+    path = Path("/proc/self/status")
+    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
+
+
+def forget_peak() -> None:
+    """Start the kernel's count of the peak anew."""
+    path = Path("/proc/self/clear_refs")
+    if path.exists() and os.access(path, os.W_OK):
+        path.write_text("5", encoding="ascii")
+
+
+def main() -> None:
+    """See the module's docstring."""
+    folder, dtype = sys.argv[1:3]
+    torch.ones(8).sum()  # what torch makes at its first operation is not the model's
+    forget_peak()
+    before = memory("VmRSS")
+    began = time.perf_counter()
+    network = load_model(folder, dtype=dtype)
+    loaded = time.perf_counter()
+    checksum = read_once(network)
+    done = time.perf_counter()
+    found = {
+        "load_seconds": loaded - began,
+        "read_seconds": done - began,
+        "weights_bytes": sum(parameter.nbytes for parameter in network.parameters()),
+        "peak_bytes": memory("VmHWM") - before,
+        "own_bytes": memory("RssAnon"),
+        "checksum": checksum,
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

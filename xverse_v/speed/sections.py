@@ -1,0 +1,78 @@
+"""The parts of `xverse-v speed` as sections of a report: measure, then say against which goals.
+
+In: a subject and ceilings. Out: `Section`s. How each number is taken is its own file's; nothing is printed or written
+but a model folder that is deleted again (`loading_section`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from xverse_v.inference.loading import resolve_model
+from xverse_v.speed import generate, images, loading, phases
+from xverse_v.speed.ceilings import Ceilings
+from xverse_v.speed.peers import Ours, Way, build_peer
+from xverse_v.speed.report import Section, ceilings_table, roofline_table
+from xverse_v.speed.sizes import write_folder
+from xverse_v.speed.subject import Subject, build_subject
+from xverse_v.weights.shapes import PUBLISHED, ModelShape
+
+TEXT_TOKENS = 64
+
+
+def roofline_section(shape: ModelShape, ceilings: Ceilings, views: int) -> Section:
+    """Ceilings, and the least times of this shape and of the 13B."""
+    tables = ["\n".join(ceilings_table(ceilings))]
+    tables.append(f"Highest matrix rate: {ceilings.fastest_dtype()}.")
+    for each in (shape, PUBLISHED["13b"]):
+        works = phases.answering(each, views, TEXT_TOKENS, 128) + phases.training(each, views)
+        tables += [f"{each.name}, float32, {views} views:", "\n".join(roofline_table(works, ceilings))]
+    return Section("What the machine allows", words=tables, command="xverse-v speed roofline")
+
+
+def generate_section(
+    subject: Subject,
+    ceilings: Ceilings,
+    views: int,
+    new_tokens: int,
+    repeats: int,
+    peers: Sequence[str],
+    note: Callable[[str], None],
+) -> Section:
+    """Answers, the engine's first. Raises E811 to E814."""
+    case = generate.Case(subject.shape, views, new_tokens, repeats, subject.dtype, subject.device)
+    ways: list[Way] = [Ours(subject.assistant)]
+    ways += [build_peer(name, subject.network, subject.processor) for name in peers]
+    found = generate.measure_answers(ways, case, ceilings, note)
+    single = generate.single_seconds(found, ways)
+    found.records += generate.measure_sixteen(subject.assistant, case, ceilings, single, note)
+    said = f"Tokens equal in every run: {', '.join(found.equal)}."
+    if found.differ:
+        said += f" Different, as fewer bits may make them: {'; '.join(found.differ)}."
+    flags = " ".join(f"--peer {name}" for name in peers)
+    command = f"xverse-v speed generate --size {subject.shape.name} --views {views} {flags}".rstrip()
+    return Section("Answers", found.records, generate.goals(found), (said,), command)
+
+
+def images_section(repeats: int) -> Section:
+    """Raises E815."""
+    records = images.measure_images(repeats=repeats)
+    return Section("Images to views", records, images.goals(records), (), "xverse-v speed images")
+
+
+def loading_section(model: str | None, size: str, dtype: str, repeats: int, subject: Subject | None = None) -> Section:
+    """A folder's loading, or that of a size, which is written for it and deleted again. Raises E816."""
+    if model is not None:
+        return _loading(resolve_model(model), dtype, repeats)
+    made = subject or build_subject(None, size, dtype, "cpu")
+    with tempfile.TemporaryDirectory(prefix="xverse-v-speed-") as place:
+        folder = Path(place) / size
+        write_folder(made.network, made.processor, folder)
+        return _loading(folder, dtype, repeats)
+
+
+def _loading(folder: Path, dtype: str, repeats: int) -> Section:
+    records = loading.measure_loading(folder, dtype=dtype, repeats=repeats)
+    return Section("Loading", records, loading.goals(records), (), "xverse-v speed load")
