@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from xverse_v.engines.quantised import quantise_decoder
+from xverse_v.quantisation.quantised import quantise_decoder
 from xverse_v.inference.kv import RowCache
 from xverse_v.inference.passes import decode, prefill
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration

@@ -17,14 +17,15 @@ MAY_USE = {
     "appending": set(),
     "inspector": {"model", "media"},
     "weights": {"model"},
-    "engines": {"model", "weights"},
-    "inference": {"model", "media", "weights", "engines"},
+    "quantisation": {"model", "weights"},
+    "inference": {"model", "media", "weights", "quantisation"},
+    "engines": {"inference", "media", "model", "weights"},
     "training": {"model", "media", "weights"},
     "nano": {"model", "training", "weights", "inference"},
     "batch": {"inference", "media", "appending"},
     "evaluation": {"inference", "media", "model", "appending"},
     "serving": {"inference", "media", "model", "inspector"},
-    "speed": {"inference", "training", "nano", "serving", "weights", "model", "media", "engines"},
+    "speed": {"inference", "training", "nano", "weights", "model", "media", "quantisation", "serving"},
     "_registration": {"model"},
 }
 

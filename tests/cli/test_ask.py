@@ -72,7 +72,7 @@ def test_what_cannot_be_asked_is_refused(run, image, arguments, code):
 
 
 def test_a_forgotten_question_is_refused_before_the_model_is_loaded(run, image, monkeypatch):
-    monkeypatch.setattr("xverse_v.cli.ask.load_assistant", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr("xverse_v.cli.ask.load_with", lambda *arguments: pytest.fail("loaded"))
     assert run("ask", image).err[:4] == "E103"
 
 

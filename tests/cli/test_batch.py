@@ -178,7 +178,7 @@ def test_a_line_may_bring_its_own_system_text(batch, folder, loaded_once):
 
 
 def test_wrong_paths_are_refused_before_anything_is_loaded(batch, folder, run, monkeypatch):
-    monkeypatch.setattr("xverse_v.cli.batch.load_assistant", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr("xverse_v.cli.batch.load_with", lambda *arguments: pytest.fail("loaded"))
     assert run("batch", folder / "nothing.jsonl", folder / "out.jsonl").err[:4] == "E820"
     assert batch(out="in.jsonl").err[:4] == "E827"
     os.link(folder / "in.jsonl", folder / "same.jsonl")

@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from xverse_v.cli.speed import speed
-from xverse_v.speed import ceilings
+from xverse_v.speed import ceilings, gpu, loading, sections
 from xverse_v.speed.ceilings import Ceilings, Rate
+from xverse_v.speed.records import Goal, Record
+from xverse_v.speed.report import Section
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +54,44 @@ def test_generate_for_scripts_is_a_line_a_row():
     assert all(row["conditions"]["machine"] for row in rows)
 
 
-def test_a_report_is_written_with_every_goal(tmp_path):
+def test_a_report_is_written_with_every_goal(tmp_path, monkeypatch):
+    # What starts processes and what runs often is measured in tests/speed; here its answer is enough.
+    found = {"load_seconds": 1.0, "read_seconds": 2.0, "weights_bytes": 100, "peak_bytes": 101}
+    monkeypatch.setattr(loading, "load_in_process", lambda folder, dtype: found)
+    row = Record("made up", "xverse-v", "s", (2.0,), {"size": "any"}, 1.0, "bandwidth")
+    for name in ("serving", "training", "growth"):
+        section = Section(name.title(), [row], [Goal(f"{name} is fast", "at least 1", "2", True)])
+        monkeypatch.setattr(sections, f"{name}_section", lambda *given, section=section: section)
     out = tmp_path / "speed" / "today.md"
-    shown = run("report", "--size", "tiny", "--views", "1", "--new-tokens", "3", "--repeat", "1", "--out", str(out))
+    flags = ("--size", "tiny", "--small", "tiny", "--views", "1", "--new-tokens", "3", "--repeat", "1")
+    shown = run("report", *flags, "--out", str(out))
     text = out.read_text(encoding="utf-8")
-    assert str(out) in shown
-    for part in ("## Goals", "## What the machine allows", "## Answers", "## Images to views", "## Loading"):
-        assert part in text
+    assert str(out) in shown and "serving is fast" in shown
+    assert "1.010 x" in text
+    parts = (
+        "Goals",
+        "What the machine allows",
+        "Answers",
+        "Images to views",
+        "Loading",
+        "Serving",
+        "Training",
+        "Growth",
+    )
+    for part in parts:
+        assert f"## {part}" in text
+    pictures = [path.name for path in out.parent.glob("*.png")]
+    assert pictures and all(f"]({name})" in text for name in pictures)
+
+
+def test_training_prints_steps_of_both_stages():
+    shown = run("train", "--size", "tiny", "--views", "1", "--repeat", "1")
+    assert shown.count("| training step |") == 8
+
+
+def test_a_suite_for_a_card_can_be_tried_on_a_cpu(tmp_path, monkeypatch):
+    made = [Section("Decoding", [], [Goal("decode of 1 rows", "at least 85 %", "90 %", True)])]
+    monkeypatch.setattr(gpu, "run_suite", lambda suite, ceilings, note: made)
+    out = tmp_path / "card.md"
+    shown = run("gpu", "--size", "tiny", "--device", "cpu", "--dtype", "float32", "--out", str(out))
+    assert "decode of 1 rows" in shown and "## Decoding" in out.read_text(encoding="utf-8")

@@ -1,20 +1,21 @@
-"""Batches equal single runs, rows come and go, answers end where they should, failures say what happened."""
+"""Batches equal single runs, rows come and go, answers end where they should."""
 
 import random
-import threading
 
 import pytest
-import torch
 
-from tests.inference.small_model import noise, small_assistant, small_config, small_model, smallest_margin
-from xverse_v.errors import XverseError
+from tests.inference.small_model import (
+    QUESTIONS,
+    SIZES,
+    noise,
+    small_assistant,
+    small_config,
+    small_model,
+    smallest_margin,
+)
 from xverse_v.inference.assistant import Request
-from xverse_v.inference.engine import Engine
 from xverse_v.inference.sampling import SamplingSettings
 from xverse_v.model import XverseVForConditionalGeneration
-
-QUESTIONS = ("What is it?", "What colour is the big word?", "图片里有什么？", "a", "Is the 12 cm cat on the left? " * 5)
-SIZES = ((28, 28), (30, 150), (150, 30), (60, 60), (84, 84), (20, 200))
 
 
 def random_requests(seed: int, count: int = 7) -> list[Request]:
@@ -132,172 +133,6 @@ def test_streamed_chunks_join_to_the_answer():
         assert stream.answer.text == small_assistant().ask(noise(60, 60, 1), "What is it?", **options).text
 
 
-@pytest.mark.parametrize("made", [1, 2, 5])
-def test_cancelling_ends_within_one_token_and_keeps_what_was_made(made):
-    whole = small_assistant().ask("What is it?", max_new_tokens=30)
-    stream = small_assistant().stream("What is it?", max_new_tokens=30)
-    for _ in range(made):
-        next(stream)
-    stream.cancel()
-    rest = list(stream)
-    assert [chunk.finish_reason for chunk in rest] == ["cancelled"]
-    assert stream.answer.finish_reason == "cancelled"
-    assert stream.answer.token_ids == whole.token_ids[:made]
-    assert whole.text.startswith(stream.answer.text)
-
-
-def test_cancelling_before_the_first_token_gives_an_empty_answer():
-    stream = small_assistant().stream(noise(60, 60, 0), "What is it?")
-    stream.cancel()
-    assert (stream.answer.text, stream.answer.token_ids, stream.answer.finish_reason) == ("", (), "cancelled")
-
-
-def test_cancelling_from_another_thread():
-    stream = small_assistant().stream("What is it?", max_new_tokens=900)
-    next(stream)
-    timer = threading.Timer(0.05, stream.cancel)
-    timer.start()
-    answer = stream.answer
-    timer.join()
-    assert answer.finish_reason == "cancelled"
-    assert 1 <= len(answer.token_ids) < 900
-
-
-def test_closing_a_stream_ends_the_work_and_keeps_what_was_made():
-    with small_assistant().stream("What is it?", max_new_tokens=900) as stream:
-        next(stream)
-        next(stream)
-    assert len(stream.answer.token_ids) == 2
-    assert stream.answer.finish_reason == "cancelled"
-    assert list(stream) == []
-
-
-def test_an_interrupt_inside_a_step_keeps_what_was_made(monkeypatch):
-    stream = small_assistant().stream("What is it?", max_new_tokens=30)
-    first = [next(stream).token_ids[0] for _ in range(3)]
-
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("xverse_v.inference.engine.decode", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        next(stream)
-    assert list(stream.answer.token_ids) == first
-    assert stream.answer.finish_reason == "cancelled"
-
-
-def test_one_cancelled_row_leaves_the_others_alone():
-    assistant = small_assistant()
-    settings = SamplingSettings(max_new_tokens=12)
-    expected = [assistant.batch([Request(q, settings=settings)])[0].token_ids for q in QUESTIONS[:3]]
-    generations = [assistant.generation(Request(q, settings=settings)) for q in QUESTIONS[:3]]
-    for generation, _ in assistant.engine.run(generations, 3):
-        if generation is generations[1] and len(generation.token_ids) == 4:
-            generation.job.cancel.set()
-    assert [tuple(g.token_ids) for g in generations] == [expected[0], expected[1][:4], expected[2]]
-    assert [g.finish_reason for g in generations] == ["length", "cancelled", "length"]
-
-
-def test_too_long_a_context_is_refused_with_numbers_before_any_compute(monkeypatch):
-    assistant = small_assistant()
-    prompt = assistant.ask(noise(84, 84, 0), "What is it?", max_new_tokens=1).receipt.prompt_tokens
-    monkeypatch.setattr("xverse_v.inference.prefilling.prefill", None)
-    with pytest.raises(XverseError) as caught:
-        assistant.ask(noise(84, 84, 0), "What is it?", max_new_tokens=1025 - prompt)
-    facts = caught.value.facts
-    assert caught.value.code == "E120"
-    assert (facts["needed"], facts["limit"], facts["over"]) == (1025, 1024, 1)
-    assert (facts["prompt"], facts["image_tokens"]) == (prompt, 40)
-    assert "1025" in caught.value.text("en") and "1024" in caught.value.text("zh")
-
-
-def test_exactly_the_context_fits():
-    assistant = small_assistant()
-    question = "word " * 980
-    prompt = assistant.ask(question, max_new_tokens=1).receipt.prompt_tokens
-    assert prompt > 900
-    answer = assistant.ask(question, max_new_tokens=1024 - prompt)
-    assert answer.finish_reason in ("length", "stop")
-
-
-def test_logits_that_are_no_numbers_are_an_error_not_an_answer(monkeypatch):
-    assistant = small_assistant()
-    stream = assistant.stream("What is it?", max_new_tokens=5)
-    next(stream)
-    monkeypatch.setattr("xverse_v.inference.engine.decode", lambda *a: torch.full((1, 513), float("nan")))
-    with pytest.raises(XverseError) as caught:
-        next(stream)
-    assert (caught.value.code, caught.value.facts["position"]) == ("E131", 2)
-
-
-def out_of_memory(*args, **kwargs):
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.95 GiB")
-
-
-@pytest.mark.parametrize(("module", "phase"), [("prefilling", "prefill"), ("engine", "decode")])
-def test_running_out_of_memory_has_a_code_and_numbers(monkeypatch, module, phase):
-    monkeypatch.setattr(f"xverse_v.inference.{module}.{phase}", out_of_memory)
-    with pytest.raises(XverseError) as caught:
-        small_assistant().ask(noise(60, 60, 0), "What is it?", max_new_tokens=5)
-    assert caught.value.code == "E130"
-    assert caught.value.facts["phase"] == phase
-    assert caught.value.facts["image_tokens"] == 20
-
-
-def test_kept_prefixes_give_way_when_memory_runs_out(monkeypatch):
-    from xverse_v.inference import prefilling
-
-    assistant, original, calls = small_assistant(), prefilling.prefill, []
-    first = assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=5)
-
-    def once(*args):
-        calls.append(args)
-        if len(calls) == 1:
-            out_of_memory()
-        return original(*args)
-
-    monkeypatch.setattr(prefilling, "prefill", once)
-    again = assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=5)
-    assert again.token_ids == first.token_ids
-    assert len(calls) == 2
-    assert assistant.cache_stats()["prefix"].entries == assistant.cache_stats()["features"].entries == 0
-
-
-def test_another_runtime_error_stays_what_it_is_and_is_not_tried_again(monkeypatch):
-    assistant, calls = small_assistant(), []
-    assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=1)
-
-    def broken(*args):
-        calls.append(args)
-        raise RuntimeError("shapes differ")
-
-    monkeypatch.setattr("xverse_v.inference.prefilling.prefill", broken)
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        assistant.ask("What is it?")
-    assert len(calls) == 1
-    assert assistant.cache_stats()["prefix"].entries == 1
-
-
-def test_a_decode_step_that_ran_out_of_memory_is_done_again_without_the_caches(monkeypatch):
-    from xverse_v.inference import engine
-
-    expected = small_assistant().ask(noise(60, 60, 0), "What is it?", max_new_tokens=9)
-    assistant, original, calls = small_assistant(), engine.decode, []
-
-    def fails_late(*args):
-        calls.append(args)
-        logits = original(*args)
-        if len(calls) == 4:
-            args[1]._window.lengths[0] -= 1  # the step failed: its tokens were never counted
-            out_of_memory()
-        return logits
-
-    monkeypatch.setattr(engine, "decode", fails_late)
-    answer = assistant.ask(noise(60, 60, 0), "What is it?", max_new_tokens=9)
-    assert answer.token_ids == expected.token_ids
-    assert assistant.cache_stats()["prefix"].entries == 0
-
-
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_uneven_batches_under_each_attention(attention):
     model = XverseVForConditionalGeneration._from_config(small_config(), attn_implementation=attention)
@@ -321,25 +156,6 @@ def test_dropout_never_runs():
         assistant.ask("What is it?", max_new_tokens=8).token_ids
         == small_assistant().ask("What is it?", max_new_tokens=8).token_ids
     )
-
-
-def test_a_model_without_an_end_token_is_refused():
-    assistant = small_assistant()
-    model, tokenizer = assistant.engine.model, assistant.engine.tokenizer
-
-    class Silent:
-        eos_token_id = None
-
-    model.generation_config.eos_token_id = None
-    try:
-        with pytest.raises(XverseError) as caught:
-            Engine(model, Silent(), assistant.engine.conditions, assistant.engine.prefix_cache, None)
-        assert Engine(model, tokenizer, assistant.engine.conditions, assistant.engine.prefix_cache, None).stop_ids == {
-            3
-        }
-    finally:
-        model.generation_config.eos_token_id = 3
-    assert caught.value.code == "E132"
 
 
 def test_sampling_is_repeatable_and_depends_on_the_seed():

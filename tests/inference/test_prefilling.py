@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from tests.inference.small_model import noise, small_assistant, small_config, small_model
-from tests.inference.test_engine import out_of_memory
-from tests.inference.test_serve import ids, serve, singles, three
+from tests.inference.arrivals import ids, serve, singles, three
+from tests.inference.small_model import noise, out_of_memory, small_assistant, small_config, small_model
 from xverse_v.inference import engine as engine_module
 from xverse_v.inference import prefilling
 from xverse_v.inference.assistant import Request

@@ -1,52 +1,17 @@
-"""Requests that come while others are answered: any order gives the same answers, and a failure stays with its own."""
+"""Requests that come while others are answered: any order gives the same answers, and tenants share nothing."""
 
 import random
 
 import pytest
 import torch
 
+from tests.inference.arrivals import ids, run, serve, some_requests, three
 from tests.inference.small_model import noise, small_assistant, smallest_margin
-from tests.inference.test_engine import QUESTIONS, SIZES, out_of_memory
-from xverse_v.errors import XverseError
 from xverse_v.inference import engine as engine_module
 from xverse_v.inference import prefilling
-from xverse_v.inference.assistant import Assistant, Request
-from xverse_v.inference.generation import Generation, Job
+from xverse_v.inference.assistant import Request
+from xverse_v.inference.generation import Job
 from xverse_v.inference.sampling import SamplingSettings
-
-
-def some_requests(count: int) -> list[Request]:
-    """Greedy requests of different lengths, with none, one or two images, some of them alike in their beginning."""
-    chance, requests = random.Random(5), []
-    for _ in range(count):
-        images = tuple(noise(*chance.choice(SIZES), chance.randrange(3)) for _ in range(chance.choice((0, 1, 1, 2))))
-        settings = SamplingSettings(max_new_tokens=chance.randint(1, 7), logprobs=2)
-        requests.append(Request(chance.choice(QUESTIONS), images, settings=settings))
-    return requests
-
-
-def serve(assistant: Assistant, requests: list[Request], gaps: list[int], rows: int) -> dict[int, list]:
-    """Outcomes by request. ``gaps``: how often the engine hears that nothing waits before each request comes."""
-    return run(assistant, [assistant.generation(request) for request in requests], gaps, rows)
-
-
-def run(assistant: Assistant, generations: list[Generation], gaps: list[int], rows: int) -> dict[int, list]:
-    outcomes: dict[int, list] = {index: [] for index in range(len(generations))}
-    numbers = {id(generation): index for index, generation in enumerate(generations)}
-
-    def arriving():
-        for generation, gap in zip(generations, gaps, strict=True):
-            for _ in range(gap):
-                yield None
-            yield generation
-
-    for generation, outcome in assistant.engine.serve(arriving(), rows):
-        outcomes[numbers[id(generation)]].append(outcome)
-    return outcomes
-
-
-def ids(outcomes: list) -> tuple[int, ...]:
-    return tuple(token for chunk in outcomes for token in chunk.token_ids)
 
 
 def test_two_hundred_arrival_orders_give_the_answers_of_single_requests(monkeypatch):
@@ -121,99 +86,6 @@ def test_short_prompts_share_what_one_pass_may_take(monkeypatch):
     monkeypatch.setattr(engine_module, "decode", lambda *a: work.append("decode") or decode(*a))
     serve(assistant, [Request("a", settings=SamplingSettings(max_new_tokens=5))] * 4, [0] * 4, 4)
     assert work == [4] + ["decode"] * 4
-
-
-def three(assistant: Assistant, tokens: int = 8) -> list[Request]:
-    return [Request(q, settings=SamplingSettings(max_new_tokens=tokens)) for q in QUESTIONS[:3]]
-
-
-def singles(requests: list[Request]) -> list[tuple[int, ...]]:
-    return [small_assistant().batch([request])[0].token_ids for request in requests]
-
-
-def test_a_prefill_that_fails_is_one_requests_failure(monkeypatch):
-    assistant = small_assistant()
-    requests, broken = three(assistant), Request("What is it?", (noise(28, 28, 9),))
-    monkeypatch.setattr("xverse_v.inference.prompt.PreparedImage.pixel_values", lambda image: 1 / 0)
-    outcomes = serve(assistant, [requests[0], broken, *requests[1:]], [0, 2, 0, 0], 3)
-    assert [type(outcome) for outcome in outcomes[1]] == [ZeroDivisionError]
-    assert [ids(outcomes[place]) for place in (0, 2, 3)] == singles(requests)
-
-
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_memory_that_runs_out_costs_one_request(monkeypatch, phase):
-    assistant = small_assistant()
-    requests = three(assistant)
-    longest = max(range(3), key=lambda index: len(assistant.generation(requests[index]).job.prompt.token_ids))
-    module = prefilling if phase == "prefill" else engine_module
-    original, calls = getattr(module, phase), []
-
-    def sometimes(*args):
-        calls.append(args)
-        if (phase == "prefill" and len(calls) == 2) or (phase == "decode" and len(calls) == 3):
-            out_of_memory()
-        return original(*args)
-
-    monkeypatch.setattr(module, phase, sometimes)
-    if phase == "prefill":
-        monkeypatch.setattr(prefilling, "prefill_together", out_of_memory)
-    outcomes = serve(assistant, requests, [0, 0, 0], 3)
-    lost = 1 if phase == "prefill" else longest
-    assert isinstance(outcomes[lost][-1], XverseError) and outcomes[lost][-1].code == "E130"
-    assert outcomes[lost][-1].facts["phase"] == phase
-    for place, expected in enumerate(singles(requests)):
-        if place != lost:
-            assert ids(outcomes[place]) == expected
-
-
-def test_logits_that_are_no_numbers_cost_the_row_that_has_them(monkeypatch):
-    assistant, original, calls = small_assistant(), engine_module.decode, []
-    requests = three(assistant)
-
-    def broken(*args):
-        logits = original(*args)
-        calls.append(logits)
-        if len(calls) == 2:
-            logits = logits.clone()
-            logits[1, 7] = float("inf")
-        return logits
-
-    monkeypatch.setattr(engine_module, "decode", broken)
-    outcomes = serve(assistant, requests, [0, 0, 0], 3)
-    assert (outcomes[1][-1].code, outcomes[1][-1].facts["position"]) == ("E131", 3)
-    assert [ids(outcomes[place]) for place in (0, 2)] == [singles(requests)[place] for place in (0, 2)]
-
-
-def test_a_step_that_fails_fails_its_rows_and_those_that_come_are_answered(monkeypatch):
-    assistant, original, calls = small_assistant(), engine_module.decode, []
-    requests = three(assistant)
-
-    def once(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise RuntimeError("shapes differ")
-        return original(*args)
-
-    monkeypatch.setattr(engine_module, "decode", once)
-    outcomes = serve(assistant, requests, [0, 0, 0], 2)
-    assert [str(outcomes[place][-1]) for place in (0, 1)] == ["shapes differ"] * 2
-    assert ids(outcomes[2]) == singles(requests)[2]
-
-
-def test_a_cancelled_request_leaves_during_its_prefill():
-    assistant = small_assistant()
-    assistant.engine.pass_tokens = 8
-    long = assistant.generation(Request("word " * 60))
-    other = assistant.generation(three(assistant)[0])
-    ends = []
-    for generation, chunk in assistant.engine.serve([other, long], 3):
-        if generation is long:
-            ends.append(chunk.finish_reason)
-        elif len(other.token_ids) == 3:
-            long.job.cancel.set()
-    assert ends == ["cancelled"]
-    assert long.answer().receipt.milliseconds.prefill > 0
-    assert tuple(other.token_ids) == singles(three(assistant)[:1])[0]
 
 
 def test_a_row_of_the_buffer_is_made_when_it_is_needed():

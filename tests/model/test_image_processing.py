@@ -9,6 +9,7 @@ from PIL import Image
 from tests.conftest import GOLDEN, golden, made_array, made_image
 from xverse_v.model import XverseVImageProcessor
 from xverse_v.model.image_processing import normalise
+from xverse_v.model.tiling import Grid
 
 CASES = golden("tiling_pixels")["cases"]
 RELEASE = {"orientation": "release", "apply_exif": False}
@@ -105,6 +106,13 @@ def exif_image() -> Image.Image:
 def test_exif_turns_only_when_asked():
     assert XverseVImageProcessor(apply_exif=True).to_rgb(exif_image()).size == (20, 40)
     assert XverseVImageProcessor(apply_exif=False).to_rgb(exif_image()).size == (40, 20)
+
+
+def test_a_new_processor_is_upright_and_turns_by_exif():
+    """The release's way round is what a converted folder asks for; who makes a processor anew gets the right one."""
+    processor = XverseVImageProcessor()
+    assert processor.grid(672, 448) == Grid(rows=2, columns=3)
+    assert processor.to_rgb(exif_image()).size == (20, 40)
 
 
 def test_arrays_both_ways_round_and_floats_refused():

@@ -18,6 +18,8 @@ from xverse_v.serving.run import listen, make_server, url_of
 from xverse_v.serving.settings import ServeSettings
 
 KEY, OTHER_KEY = "a-key-of-the-first-tenant", "a-key-of-the-second-one"
+NANO = "nano"
+SETTINGS = ServeSettings(port=0)
 
 
 class Echo:
@@ -116,3 +118,11 @@ def wait_until_ready(url):
 
 async def never():
     await asyncio.Event().wait()
+
+
+def ask(client, *messages, **options):
+    return client.chat.completions.create(model=NANO, messages=list(messages), **options)
+
+
+def text_of(chunks):
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)

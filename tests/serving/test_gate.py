@@ -1,36 +1,11 @@
 """What the gate lets through and what it says to the rest, over real HTTP."""
 
-import asyncio
-import http.client
-import logging
-import socket
-import time
 from dataclasses import replace
 
 import pytest
 
-from tests.serving.servers import KEY, OTHER_KEY, never, wait_for
-from xverse_v.errors import error
-from xverse_v.serving.metrics import Metrics
-from xverse_v.serving.settings import Limits, ServeSettings
-
-CHAT = "/v1/chat/completions"
-ASK = {"model": "nano", "messages": [{"role": "user", "content": "a word nobody else says"}]}
-SETTINGS = ServeSettings(port=0)
-
-
-def limited(**limits):
-    return replace(SETTINGS, limits=Limits(**limits))
-
-
-def shape(response, status, code):
-    """The response is an OpenAI error with this status and code; returns the error."""
-    assert response.status_code == status, response.text
-    problem = response.json()["error"]
-    assert set(problem) == {"message", "type", "param", "code", "name"}
-    assert problem["code"] == code
-    assert problem["message"].startswith(f"{code} ")
-    return problem
+from tests.serving.requests_to_gate import ASK, CHAT, SETTINGS, shape
+from tests.serving.servers import KEY, OTHER_KEY
 
 
 def test_every_route_but_health_needs_a_key(ask_echo):
@@ -153,148 +128,6 @@ def test_messages_are_in_the_readers_language(ask_echo):
     assert "没有" not in client.get("/nothing").json()["error"]["message"]
 
 
-def test_a_body_at_the_limit_passes_and_one_over_it_does_not(ask_echo, echo):
-    client = ask_echo(limited(body_bytes=1000))
-    body = b'{"model": "nano", "messages": [{"role": "user", "content": "%s"}]}'
-    fill = 1000 - len(body % b"")
-    json = {"Content-Type": "application/json"}
-    assert client.post(CHAT, content=body % (b"x" * fill), headers=json).status_code == 200
-    shape(client.post(CHAT, content=body % (b"x" * (fill + 1)), headers=json), 413, "E607")
-    shape(client.post(CHAT, content=iter([body % (b"x" * fill), b" "]), headers=json), 413, "E607")
-    assert len(echo.calls) == 1
-
-
-def test_a_large_body_gets_its_answer_while_it_is_still_sent(ask_echo):
-    client = ask_echo(limited(body_bytes=100_000))
-    shape(client.post(CHAT, content=b"x" * 400_000, headers={"Content-Type": "application/json"}), 413, "E607")
-
-
-def test_a_slow_body_is_ended(ask_echo):
-    client = ask_echo(limited(body_seconds=0.2))
-    connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=10)
-    connection.putrequest("POST", CHAT)
-    connection.putheader("Content-Type", "application/json")
-    connection.putheader("Content-Length", "100")
-    connection.endheaders(b"{")
-    response = connection.getresponse()
-    assert response.status == 408
-    assert b"E608" in response.read()
-    connection.close()
-
-
-def test_all_bodies_together_are_bounded(ask_echo, echo):
-    async def wait(_):
-        await never()
-
-    echo.act = wait
-    client = ask_echo(limited(held_bytes=150))
-    waiting = socket.create_connection((client.base_url.host, client.base_url.port))
-    waiting.sendall(raw_request(ASK))
-    wait_for(lambda: echo.calls)
-    response = client.post(CHAT, json=ASK)
-    shape(response, 429, "E623")
-    assert response.headers["retry-after"] == "1"
-    waiting.close()
-    wait_for(lambda: echo.ended == 1)
-    echo.act = None
-    assert client.post(CHAT, json=ASK).status_code == 200
-
-
-def raw_request(body, stream=False):
-    import json
-
-    text = json.dumps(body | {"stream": stream}).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_ends_the_work(ask_echo, echo, stream):
-    async def wait(_):
-        await never()
-
-    echo.act = wait
-    metrics = Metrics()
-    client = ask_echo(metrics=metrics)
-    leaving = socket.create_connection((client.base_url.host, client.base_url.port))
-    leaving.sendall(raw_request(ASK, stream))
-    wait_for(lambda: echo.calls)
-    assert echo.ended == 0
-    leaving.close()
-    wait_for(lambda: echo.ended == 1)
-    wait_for(lambda: 'route="/v1/chat/completions",status="499"} 1.0' in client.get("/metrics").text)
-
-
-def test_a_rate_is_kept_for_each_key(ask_echo):
-    client = ask_echo(limited(per_minute=60, burst=2), keys=[KEY, OTHER_KEY])
-    mine, theirs = ({"Authorization": f"Bearer {key}"} for key in (KEY, OTHER_KEY))
-    statuses = [client.post(CHAT, json=ASK, headers=mine).status_code for _ in range(2)]
-    assert statuses == [200, 200]
-    response = client.post(CHAT, json=ASK, headers=mine)
-    problem = shape(response, 429, "E615")
-    assert problem["type"] == "rate_limit_error"
-    assert 1 <= int(response.headers["retry-after"]) <= 60
-    assert client.post(CHAT, json=ASK, headers=theirs).status_code == 200
-    assert client.get("/v1/models", headers=mine).status_code == 200
-
-
-def test_a_bug_is_500_without_its_words_anywhere(ask_echo, echo, caplog):
-    async def fail(call):
-        raise RuntimeError(f"it happened at {call.request.messages[0].content}")
-
-    echo.act = fail
-    client = ask_echo()
-    with caplog.at_level(logging.DEBUG):
-        response = client.post(CHAT, json=ASK)
-        assert "E619" in shape(response, 500, "E619")["message"]
-        assert client.get("/health").status_code == 200
-    assert "a word nobody else says" not in response.text + caplog.text
-    assert "RuntimeError" in caplog.text
-    assert "test_gate.py" in caplog.text, "the log says where"
-
-
-def test_no_word_of_a_prompt_is_logged(ask_echo, caplog):
-    client = ask_echo(keys=[KEY])
-    with caplog.at_level(logging.DEBUG):
-        client.post(CHAT, json=ASK, headers={"Authorization": f"Bearer {KEY}"})
-        client.post(
-            CHAT, json=ASK | {"temperature": "a word nobody else says"}, headers={"Authorization": f"Bearer {KEY}"}
-        )
-    assert CHAT in caplog.text
-    assert "a word nobody else says" not in caplog.text
-    assert KEY not in caplog.text
-
-
-def test_a_failure_before_the_first_piece_has_its_own_status(ask_echo, echo):
-    async def stream(call):
-        raise error("E618", retry_after=3)
-        yield
-
-    echo.stream = stream
-    response = ask_echo().post(CHAT, json=ASK | {"stream": True})
-    shape(response, 503, "E618")
-    assert response.headers["retry-after"] == "3"
-
-
-@pytest.mark.parametrize("ours", [True, False])
-def test_a_failure_in_mid_stream_is_an_event_and_no_done(ask_echo, echo, ours):
-    async def fail(_):
-        await asyncio.sleep(0)
-        raise error("E618", retry_after=3) if ours else RuntimeError("a bug")
-
-    echo.act = fail
-    client = ask_echo()
-    response = client.post(CHAT, json=ASK | {"stream": True})
-    assert response.status_code == 200
-    events = [event for event in response.text.split("\n\n") if event]
-    assert len(events) == 2
-    assert events[-1].startswith('data: {"error":')
-    assert ("E618" if ours else "E619") in events[-1]
-    assert "[DONE]" not in response.text
-    page = client.get("/metrics").text
-    assert f'xverse_v_errors_total{{code="{"E618" if ours else "E619"}"}} 1.0' in page
-
-
 def test_ignored_fields_are_named_and_counted(ask_echo):
     client = ask_echo()
     body = ASK | {"user": "me", "messages": [{"role": "user", "name": "Ann", "content": "a"}], "x-\u4e2d": 1}
@@ -337,18 +170,3 @@ def test_websockets_are_refused(ask_echo):
         "Sec-WebSocket-Version": "13",
     }
     assert client.get("/v1/models", headers=headers).status_code < 500
-
-
-def test_pings_keep_a_silent_stream_open(monkeypatch, ask_echo, echo):
-    monkeypatch.setattr("xverse_v.serving.stream.PING_SECONDS", 0.05)
-
-    async def stream(call):
-        await asyncio.sleep(0.3)
-        yield {"choices": []}
-
-    echo.stream = stream
-    began = time.monotonic()
-    response = ask_echo().post(CHAT, json=ASK | {"stream": True})
-    assert time.monotonic() - began < 10
-    assert response.text.count(": waiting\n\n") >= 2
-    assert response.text.endswith("data: [DONE]\n\n")

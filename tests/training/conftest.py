@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import tiny_processor
+from tests.training import ranks
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, XverseVImageProcessor, XverseVProcessor
 from xverse_v.training.config import TrainConfig
 
@@ -127,3 +128,11 @@ def lines(run: Path, event: str = "step") -> list[dict[str, Any]]:
     """Lines of the run's log of one kind."""
     found = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line for line in found if line["event"] == event]
+
+
+@pytest.fixture(scope="session")
+def reference(small_folder: Path, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps on one process, dropout on. Shared: do not change it."""
+    run = tmp_path_factory.mktemp("runs") / "reference"
+    assert ranks.train(settings(small_folder, samples, run)) == [0]
+    return run

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.training import ranks
+from tests.training.comparing import assert_same
 from tests.training.conftest import lines, settings
-from tests.training.test_train import assert_same
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,15 +1,12 @@
-"""The loop: what ranks, micro-batches, kills and restarts may not change, and what stops it."""
+"""The loop: what ranks, micro-batches, kills and restarts may not change."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +14,9 @@ import pytest
 import torch
 
 from tests.training import ranks
-from tests.training.conftest import PROJECTOR, config_of, lines, settings, small_processor
+from tests.training.comparing import assert_same, numbers, weights_hash
+from tests.training.conftest import PROJECTOR, lines, settings
 from xverse_v.training.checkpoint import complete_steps, folder_of, read_weights
-from xverse_v.training.data.batches import StepData
-
-SAME = 1e-6
-
-
-def weights_hash(run: Path, step: int) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(read_weights(run, step).items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def numbers(run: Path, name: str = "loss") -> list[float]:
-    """The last value of each step."""
-    return list({line["step"]: line[name] for line in lines(run) if name in line}.values())
-
-
-def assert_same(one: Path, two: Path, step: int) -> None:
-    """Losses and gradient norms to 1e-6; weights by the norm of the difference, as AdamW turns a gradient of nearly
-    nothing into a step of either sign."""
-    for name in ("loss", "gradient_norm"):
-        assert numbers(one, name) == pytest.approx(numbers(two, name), abs=SAME, rel=0)
-    first, second = read_weights(one, step), read_weights(two, step)
-    assert first.keys() == second.keys()
-    for name in first:
-        assert (first[name] - second[name]).norm() <= 1e-4 * second[name].norm(), name
-
-
-@pytest.fixture(scope="module")
-def reference(small_folder: Path, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six steps on one process, dropout on."""
-    run = tmp_path_factory.mktemp("runs") / "reference"
-    assert ranks.train(settings(small_folder, samples, run)) == [0]
-    return run
 
 
 def test_the_reference_learns_and_says_so(reference: Path) -> None:
@@ -191,86 +155,6 @@ def test_kills_at_random_steps_leave_the_final_weights_as_they_are(
     assert weights_hash(killed, last) == weights_hash(whole, last)
     assert complete_steps(killed) == [last - 1, last], "keep-last-N"
     assert not list((killed / "checkpoints").glob("*.partial"))
-
-
-def poison(sample: str, gradient: bool, rank: int) -> None:
-    """On rank 1, the pass that holds a sample gives a loss or a gradient that is not a number."""
-    from xverse_v.training.loss import Objective
-
-    token_losses, forward = Objective._token_losses, Objective.forward
-    bad = float("nan")
-
-    def poisoned(self: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        total = token_losses(self, hidden, targets)
-        if rank == 1 and sample in self.seen:
-            if gradient:
-                total.register_hook(lambda g: g * bad)
-            else:
-                total = total * bad
-        return total
-
-    def noting(self: Any, batch: Any) -> torch.Tensor:
-        self.seen = batch.sample_ids
-        return forward(self, batch)
-
-    Objective._token_losses, Objective.forward = poisoned, noting  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_what_is_not_finite_stops_the_run_before_the_update(
-    small_folder: Path, samples: Path, tmp_path: Path, what: str
-) -> None:
-    document = settings(small_folder, samples, tmp_path / "run", checkpoints__every=1)
-    data = StepData(config_of(small_folder, samples, tmp_path).data, small_processor(), cache=tmp_path)
-    third = data.micro_batches(2, rank=1, world=2)
-    sample, beside = third[-1].sample_ids[0], third[-1].sample_ids[1]
-    earlier = [name for step in (0, 1) for batch in data.micro_batches(step) for name in batch.sample_ids]
-    assert sample not in earlier
-    assert ranks.train(document, 2, patch=partial(poison, sample, what == "gradient")) == [1, 1]
-    said = ranks.said(tmp_path / "run")
-    assert "E257 Step 3 " in said and f"ranks 1: rank 1: {what} of {sample}, {beside}." in said
-    assert complete_steps(tmp_path / "run") == [1, 2], "something was written after the stop"
-
-
-def hold_rank_one(rank: int) -> None:
-    from xverse_v.training.data.batches import StepData
-
-    made = StepData.micro_batches
-
-    def held(self: Any, step: int, rank: int = 0, world: int = 1) -> Any:
-        if rank == 1 and step == 2:
-            time.sleep(ranks.SECONDS)
-        return made(self, step, rank, world)
-
-    StepData.micro_batches = held  # type: ignore[method-assign]
-
-
-def test_the_watchdog_names_the_rank_that_stands_still(small_folder: Path, samples: Path, tmp_path: Path) -> None:
-    document = settings(small_folder, samples, tmp_path, distribution__stall_seconds=3)
-    codes = ranks.train(document, 2, patch=hold_rank_one)
-    assert 0 not in codes and None not in codes
-    said = ranks.said(tmp_path)
-    assert "E268" in said and "rank 1 has been in data of step 3" in said and "samples: samples.json[" in said
-
-
-def test_a_run_is_not_begun_twice_nor_resumed_with_other_settings(
-    reference: Path, small_folder: Path, samples: Path
-) -> None:
-    assert ranks.train(settings(small_folder, samples, reference)) == [2]
-    assert "E258" in ranks.said(reference)
-    changed = settings(small_folder, samples, reference, data__seed=5, logs__every=2)
-    assert ranks.train(changed, resume=True) == [2]
-    said = ranks.said(reference)
-    assert "E259" in said and "data.seed: 1 -> 5" in said and "logs" not in said
-
-
-def test_a_damaged_checkpoint_is_refused(reference: Path, small_folder: Path, samples: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(reference, run)
-    shard = next(folder_of(run, 6).glob("*.safetensors"))
-    shard.write_bytes(shard.read_bytes()[:-10])
-    assert ranks.train(settings(small_folder, samples, run), resume=True) == [1]
-    assert "E260" in ranks.said(run)
 
 
 def test_validation_measures_held_out_data_and_changes_no_weight(

@@ -1,9 +1,9 @@
-"""Walks the pages of docs/walkthroughs as a reader does: block after block, in one shell, in a fresh copy of the project.
+"""Walks the pages of docs/walkthroughs as a reader does: block after block, in one shell, in a copy of the project.
 
 What crosses: a Markdown page -> its blocks -> what each printed -> the lines that the page shows and the walk did not.
 A fenced `sh` block is run; a `text` block right behind it is what the reader was told to expect; every other fence is
-left alone. Words behind `sh` name a condition (`sh llamacpp`): such a block is run only where it is asked for. This file
-refuses to know what any page is about.
+left alone. Words behind `sh` name a condition (`sh llamacpp`): such a block is run only where it is asked for. This
+file refuses to know what any page is about.
 
     python -m tests.walkthroughs.runner docs/walkthroughs/see-it.md        # walk it and show what every block printed
 """
@@ -35,8 +35,8 @@ trap 'echo "$LINENO" > {results}/failed' ERR
 
 @dataclass(frozen=True)
 class Block:
-    """One `sh` block. `line` is the page's line of its first command, `shown` the lines that the page promises, with the
-    line at which they begin; None where nothing is promised."""
+    """One `sh` block. `line` is the page's line of its first command, `shown` the lines that the page promises, with
+    the line at which they begin; None where nothing is promised."""
 
     line: int
     code: str
@@ -169,7 +169,9 @@ def walk(
     The first failure ends the walk: a command that fails, a time that runs out, a shown line that was not printed, a
     process that the page started and never ended. Its text names page and line.
     """
-    blocks = [block for block in free_ports(blocks_of(page.read_text(encoding="utf-8"))) if block.conditions <= conditions]
+    blocks = [
+        block for block in free_ports(blocks_of(page.read_text(encoding="utf-8"))) if block.conditions <= conditions
+    ]
     with tempfile.TemporaryDirectory(prefix="walk-") as name:
         results = Path(name)
         code = _run(blocks, project, results, seconds)

@@ -34,9 +34,13 @@ def walked(tmp_path: Path):
 
 def test_blocks_know_their_line_their_conditions_and_what_is_shown():
     text = page(
-        fence("sh", "one", "two"), fence("text", "seen"), fence("console", "$ never"), fence("sh extra", "three"), "Words.",
+        fence("sh", "one", "two"),
+        fence("text", "seen"),
+        fence("console", "$ never"),
+        fence("sh extra", "three"),
+        "Words.",
         fence("text", "not about it"),
-    )  # fmt: skip
+    )
     first, second = blocks_of(text)
     assert (first.code, first.shown, first.conditions) == ("one\ntwo", ("seen",), frozenset())
     assert text.splitlines()[first.line - 1] == "one"
@@ -45,7 +49,7 @@ def test_blocks_know_their_line_their_conditions_and_what_is_shown():
 
 
 def test_a_fence_that_is_never_closed_is_refused():
-    with pytest.raises(ValueError, match="line 3: .*never closed"):
+    with pytest.raises(ValueError, match=r"line 3: .*never closed"):
         blocks_of("# A page\n\n```sh\necho 1\n")
 
 
@@ -70,7 +74,9 @@ def test_shown_lines_have_to_come_whole_and_in_order(shown, output, missing):
 
 
 def test_one_shell_runs_all_blocks_in_order(walked):
-    done = walked(fence("sh", "NAME=earlier", "cd /"), fence("sh", 'echo "$NAME at $PWD"'), fence("text", "earlier at /"))
+    done = walked(
+        fence("sh", "NAME=earlier", "cd /"), fence("sh", 'echo "$NAME at $PWD"'), fence("text", "earlier at /")
+    )
     assert done.failure is None
     assert [output for _, output in done.outputs] == ["", "earlier at /\n"]
 
@@ -114,7 +120,9 @@ def test_a_walk_that_takes_too_long_is_ended(walked):
 
 
 def test_ports_are_replaced_by_free_ones_wherever_they_stand():
-    served, asked = blocks_of(page(fence("sh", "serve --port 8123"), fence("sh", "curl :8123/v1 1234"), fence("text", "8123")))
+    served, asked = blocks_of(
+        page(fence("sh", "serve --port 8123"), fence("sh", "curl :8123/v1 1234"), fence("text", "8123"))
+    )
     served, asked = free_ports([served, asked])
     port = served.code.removeprefix("serve --port ")
     assert port != "8123" and 1024 < int(port) < 65536
@@ -122,7 +130,9 @@ def test_ports_are_replaced_by_free_ones_wherever_they_stand():
 
 
 def test_a_walk_leads_nowhere_outside_this_machine(walked):
-    done = walked(fence("sh", "curl --silent --max-time 20 http://example.com/ || echo refused"), fence("text", "refused"))
+    done = walked(
+        fence("sh", "curl --silent --max-time 20 http://example.com/ || echo refused"), fence("text", "refused")
+    )
     assert done.failure is None
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoProcessor
 
-from tests.conftest import TINY
+from tests.conftest import TINY, golden, golden_image
 from xverse_v.weights.convert import ConversionReport, convert
 
 CLIP, LLM, ADAPTERS = "clip-vit-tiny-patch14", "XVERSE-tiny-Chat", "adapter_and_lora.bin"
@@ -79,3 +80,18 @@ def remake_manifest(folder: Path) -> None:
 
 def shard(llm: Path, number: int) -> Path:
     return llm / f"pytorch_model-0000{number}-of-00002.bin"
+
+
+CASES = golden("model")["generate_individual"]
+
+
+@torch.no_grad()
+def logits_of(model, folder: Path, row: int = 0) -> torch.Tensor:
+    case = CASES[row]
+    processor = AutoProcessor.from_pretrained(folder)
+    inputs = processor(
+        images=golden_image(case["image"]),
+        text=f"Human: <|image|>\n{case['question']}\nAssistant: ",
+        return_tensors="pt",
+    )
+    return model(**inputs, logits_to_keep=1).logits[0, -1, :512]

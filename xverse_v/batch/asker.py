@@ -51,6 +51,7 @@ class Asker:
             "version": __version__,
             "weights_id": conditions.weights_id,
             "dtype": conditions.dtype,
+            "quantised": conditions.quantised,
             "orientation": conditions.orientation,
             "max_tiles": self.max_tiles,
             "system": self.system,

@@ -13,7 +13,7 @@ import typer
 from xverse_v.errors import XverseError
 
 from . import eval_more, eval_release
-from .common import Device, Dtype, Json, note, passing_note, show_json
+from .common import Device, Dtype, Json, Quantise, note, passing_note, show_json
 from .eval_text import (
     first_line,
     judge_facts,
@@ -149,6 +149,7 @@ def run_verb(
     ] = "first",
     device: Device = None,
     dtype: Dtype = None,
+    quantise: Quantise = None,
     key_variable: KeyVariable = "OPENAI_API_KEY",
     timeout: Timeout = 120.0,
     attempts: Attempts = 6,
@@ -191,7 +192,7 @@ def run_verb(
         {"device": own_device(device, share), "dtype": dtype or "auto", "batch_size": batch_size}
         | {"concurrency": concurrency, "image_root": image_root, "reencode": reencode, "images": images}
         | {"key_variable": _variable(key_variable), "timeout": timeout, "attempts": attempts}
-        | {"newer_fields": newer_fields},
+        | {"newer_fields": newer_fields, "quantise": quantise},
     )
     reports = []
     for task in tasks:

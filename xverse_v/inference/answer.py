@@ -20,6 +20,9 @@ FinishReason = Literal["stop", "length", "cancelled"]
 Reuse = Literal["off", "images", "turns"]
 
 
+UNQUANTISED = "none"
+
+
 @dataclass(frozen=True)
 class Alternative:
     """A token that could stand at a position, and its natural-log probability."""
@@ -82,7 +85,7 @@ class Conditions:
     attention: str
     orientation: str
     threads: int
-    quantised: str = "none"
+    quantised: str = UNQUANTISED
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Receipt:
     profile: str
     threads: int
     versions: Mapping[str, str]
-    quantised: str = "none"
+    quantised: str = UNQUANTISED
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -21,7 +21,7 @@ from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, Xvers
 from xverse_v.model.tiling import Grid
 from xverse_v.weights.load import load_model, weights_id
 
-from .answer import Conditions
+from .answer import UNQUANTISED, Conditions
 from .assistant import NO_PROFILE, Assistant
 from .cache import DEFAULT_FEATURE_BYTES, DEFAULT_PREFIX_BYTES, FeatureCache, PrefixCache
 from .engine import Engine
@@ -29,7 +29,7 @@ from .prompt import PromptBuilder
 from .sampling import SamplingSettings
 
 if TYPE_CHECKING:
-    from xverse_v.engines.quantised import QuantiseReport
+    from xverse_v.quantisation.quantised import QuantiseReport
 
 NANO = "nano"
 PROFILES_FILE = "generation_profiles.json"
@@ -68,7 +68,7 @@ def load(
     folder = resolve_model(model)
     target = pick_device(device)
     profiles = read_profiles(folder)
-    kernels = "none"
+    kernels = UNQUANTISED
     if quantise is None:
         network = load_model(folder, device=target, dtype=dtype, attention=attention)
     else:
@@ -99,12 +99,12 @@ def load_quantised(
     attention: str | None = None,
     refuse_slow: bool = True,
 ) -> tuple[XverseVForConditionalGeneration, QuantiseReport]:
-    """The model of a folder with quantised linears; see `xverse_v.engines.quantised.quantise_decoder`.
+    """The model of a folder with quantised linears; see `xverse_v.quantisation.quantised.quantise_decoder`.
 
     On the CPU the tensors are mapped in the dtype they are stored in and turned to eight bits one by one, so that there
     is never a float32 copy of them all. Raises E864 for another ``dtype`` there than "auto" and "float32".
     """
-    from xverse_v.engines.quantised import quantise_decoder
+    from xverse_v.quantisation.quantised import quantise_decoder
 
     if device == "cpu":
         if dtype not in ("auto", "float32"):
@@ -124,7 +124,7 @@ def assemble(
     profiles: Mapping[str, SamplingSettings] | None = None,
     profile: str | None = None,
     limits: MediaLimits = DEFAULT_LIMITS,
-    quantised: str = "none",
+    quantised: str = UNQUANTISED,
 ) -> Assistant:
     """An assistant around a network that is in memory already. ``weights_id`` must name its weights, and ``quantised``
     the kernels they were rounded for: caches rely on both.

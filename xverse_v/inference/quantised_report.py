@@ -31,7 +31,7 @@ from .prompt import ImageInput, Message
 from .sampling import SamplingSettings
 
 if TYPE_CHECKING:
-    from xverse_v.engines.quantised import QuantiseReport
+    from xverse_v.quantisation.quantised import QuantiseReport
 
 LONGEST = 64
 """Most tokens of an answer."""

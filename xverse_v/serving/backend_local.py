@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from xverse_v.errors import XverseError, error
-from xverse_v.inference.answer import Answer
+from xverse_v.inference.answer import UNQUANTISED, Answer, Conditions
 from xverse_v.inference.assistant import Assistant, tile_limit
 from xverse_v.inference.prompt import ImageInput
 from xverse_v.media import open_image
@@ -168,7 +168,7 @@ class LocalBackend:
         options = call.request.stream_options
         envelope = Envelope(
             model=self._settings.model_name,
-            fingerprint=f"fp_{conditions.weights_id[:12]}_{conditions.dtype}_{conditions.device}",
+            fingerprint=_fingerprint(conditions),
             end_ids=assistant.engine.stop_ids,
             top=call.request.top_logprobs or 0,
             with_usage=options is not None and options.include_usage,
@@ -246,3 +246,9 @@ def _as_logged(request: ChatRequest) -> str:
         images = [f"<image, {len(image.url)} characters>" for image in images_of(message)]
         said.append({"role": message.role, "text": text_of(message), "images": images})
     return repr(said)
+
+
+def _fingerprint(conditions: Conditions) -> str:
+    """OpenAI's ``system_fingerprint``: the same for as long as nothing changes that an answer depends on."""
+    parts = [conditions.weights_id[:12], conditions.dtype, conditions.device]
+    return "_".join(["fp", *parts, *([] if conditions.quantised == UNQUANTISED else [conditions.quantised])])

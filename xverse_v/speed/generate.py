@@ -209,17 +209,23 @@ def measure_sixteen(
 
 
 def sixteen_work(case: Case, prompt: int) -> Work:
-    """The image once; of each question its own text; the decode steps together, the image's keys and values read once
-    a step."""
-    shape, dtype, count = case.shape, case.dtype, len(QUESTIONS)
-    image = case.views * shape.vision.patches
-    text = prompt - image
-    work = first_token_work(shape, case.views, text, dtype=dtype)
-    work += prefill_work(shape, text, cached=image, rows=count - 1, dtype=dtype)
-    step = decode_work(shape, prompt + SHORT_ANSWER / 2, rows=count, dtype=dtype)
+    """The least of `measure_sixteen`."""
+    text = prompt - case.views * case.shape.vision.patches
+    work = shared_image_work(case.shape, case.views, text, len(QUESTIONS), SHORT_ANSWER, case.dtype)
+    return work.called("sixteen questions")
+
+
+def shared_image_work(shape: ModelShape, views: int, text: int, count: int, new_tokens: int, dtype: str) -> Work:
+    """`count` questions of `text` tokens about one image: the image once; of each question its own text; the decode
+    steps together, the image's keys and values read once a step."""
+    image = views * shape.vision.patches
+    work = first_token_work(shape, views, text, dtype=dtype)
+    if count > 1:
+        work += prefill_work(shape, text, cached=image, rows=count - 1, dtype=dtype)
+    step = decode_work(shape, image + text + new_tokens / 2, rows=count, dtype=dtype)
     element = 4 if dtype == "float32" else 2
     shared = Work("read once", 0.0, -(count - 1) * shape.decoder.cache_bytes(image, element), dtype)
-    return (work + (step + shared).times(SHORT_ANSWER - 1)).called("sixteen questions")
+    return work + (step + shared).times(new_tokens - 1)
 
 
 def single_seconds(found: Measured, ways: Sequence[Way]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from transformers import CLIPVisionConfig, DynamicCache, InternVLConfig, InternV
 from transformers.generation import BaseStreamer
 
 from xverse_v.errors import error
+from xverse_v.inference.answer import Reuse
 from xverse_v.inference.assistant import Assistant
 from xverse_v.model import XverseVForConditionalGeneration, XverseVProcessor
 from xverse_v.speed.records import Sample
@@ -92,18 +93,23 @@ class _Marks(BaseStreamer):
 
 
 class Ours:
-    """The engine, without anything kept from an earlier question."""
+    """The engine. reuse: "off" keeps nothing from an earlier question; "turns" asks behind an image that is known."""
 
-    name = OURS
     note = "the engine of this package"
 
-    def __init__(self, assistant: Assistant) -> None:
+    def __init__(self, assistant: Assistant, *, name: str = OURS, reuse: Reuse = "off") -> None:
+        self.name = name
         self._assistant = assistant
+        self._reuse: Reuse = reuse
 
     def answer(self, image: Image.Image, question: str, new_tokens: int) -> Run:
+        return self.answer_to((image, question), new_tokens)
+
+    def answer_to(self, content: Sequence[Image.Image | str], new_tokens: int) -> Run:
+        """As `answer`, with any number of images in front of the question, also none."""
         marks = _Marks()
         stream = self._assistant.stream(
-            image, question, max_new_tokens=new_tokens, temperature=0.0, repetition_penalty=1.0, reuse="off"
+            *content, max_new_tokens=new_tokens, temperature=0.0, repetition_penalty=1.0, reuse=self._reuse
         )
         for chunk in stream:
             for token in chunk.token_ids:
@@ -125,7 +131,7 @@ class Release:
 
     def __init__(self, network: XverseVForConditionalGeneration, processor: XverseVProcessor) -> None:
         self._processor = processor
-        self._network = _with_tensors_of(network, attention="eager")
+        self._network = with_tensors_of(network, attention="eager")
         tower = self._network.model.vision_tower.encoder.layers
         # The 24th layer: its output is thrown away, as in the release, so the weights of the 23rd will do.
         self._last_layer = tower[-1]
@@ -247,8 +253,11 @@ def _post_norm(stock: InternVLForConditionalGeneration) -> list[tuple[str, Tenso
     return [(name, p) for name, p in stock.named_parameters() if ".post_layernorm." in name]
 
 
-def _with_tensors_of(network: XverseVForConditionalGeneration, *, attention: str) -> XverseVForConditionalGeneration:
-    """The same tensors in a second network with another attention kernel."""
+def with_tensors_of(
+    network: XverseVForConditionalGeneration, *, attention: str | None = None
+) -> XverseVForConditionalGeneration:
+    """The same tensors in a second network, with another attention kernel if one is named."""
+    attention = attention or network.config._attn_implementation
     twin = skeleton(deepcopy(network.config), attention=attention, dtype=network.dtype)
     twin.load_state_dict(network.state_dict(), strict=True, assign=True)
     return twin.to(network.device)

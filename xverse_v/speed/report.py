@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from xverse_v.speed.ceilings import GB, Ceilings, Rate
 from xverse_v.speed.records import (
@@ -23,16 +24,21 @@ from xverse_v.speed.records import (
 )
 from xverse_v.speed.roofline import Work
 
+if TYPE_CHECKING:
+    from xverse_v.speed.growth import Curve
+
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report. `words`: Markdown paragraphs and tables beside the rows; `command`: how to run it alone."""
+    """One part of a report. `words`: Markdown paragraphs and tables beside the rows; `command`: how to run it alone;
+    `curves`: what is drawn as cost against size."""
 
     title: str
     records: Sequence[Record] = ()
     goals: Sequence[Goal] = ()
     words: Sequence[str] = field(default_factory=tuple)
     command: str = ""
+    curves: Sequence[Curve] = ()
 
 
 def markdown(title: str, under: Conditions, sections: Sequence[Section]) -> str:

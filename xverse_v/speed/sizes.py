@@ -34,17 +34,21 @@ from xverse_v.weights.shapes import (
 )
 
 _TINY_VISION = VisionShape(width=64, layers=2, heads=2, feed_forward=128, image_size=224, patch_size=14)
-_TINY = DecoderShape(64, 2, heads=2, kv_heads=2, head_width=32, feed_forward=160, vocabulary=400, context=8192)
+_TINY = DecoderShape(64, 2, heads=2, kv_heads=2, head_width=32, feed_forward=160, vocabulary=400, context=16_384)
+_SMALL_VISION = VisionShape(width=512, layers=6, heads=8, feed_forward=2048, image_size=224, patch_size=14)
+_SMALL = DecoderShape(1024, 4, heads=8, kv_heads=8, head_width=128, feed_forward=2816, vocabulary=8000, context=16_384)
 _MIDDLE = DecoderShape(
     2048, 8, heads=16, kv_heads=16, head_width=128, feed_forward=5632, vocabulary=32_000, context=8192
 )
 
 SIZES: dict[str, ModelShape] = {
     "tiny": ModelShape("tiny", _TINY_VISION, _TINY, "float32", "random weights, made on the spot"),
+    "small": ModelShape("small", _SMALL_VISION, _SMALL, "float32", "random weights, made on the spot"),
     "middle": ModelShape("middle", RELEASED_VISION, _MIDDLE, "float32", "random weights, made on the spot"),
     "13b": PUBLISHED["13b"],
 }
-"""middle: the released vision tower (CLIP ViT-L/14, 23 layers) with a decoder of a tenth of the 13B's layers' size."""
+"""middle: the released vision tower (CLIP ViT-L/14, 23 layers) with a decoder of a tenth of the 13B's layers' size.
+small: for what needs many runs (growth, training); its weights are still far larger than a core's caches."""
 
 _LOUDER = {"q_proj": 3.0, "k_proj": 3.0, "o_proj": 4.0}
 """How much larger these weights of the decoder are drawn."""

@@ -50,6 +50,11 @@ def test_a_circular_question(read, hit):
     assert circular_hit(read, ["A", "B", "C"]) is hit
 
 
+def test_a_drawn_letter_stays_what_it_was():
+    """Scores of two versions can be compared only if both drew the same letters."""
+    assert "".join(drawn_letter(str(key), OPTIONS) for key in range(12)) == "BBBBBZZZZBAA"
+
+
 @given(st.text(min_size=1))
 def test_a_drawn_letter_is_an_option_or_a_refusal_and_always_the_same(key):
     assert drawn_letter(key, OPTIONS) in ("A", "B", "Z")

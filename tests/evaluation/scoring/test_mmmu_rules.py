@@ -22,6 +22,8 @@ OPTIONS = {"A": "red apple", "B": "blue sky", "C": "green car"}
         ("HA it was", "A"),
         ("surely this must be the blue sky", "B"),
         ("the blue sky", None),
+        ("must be the blue sky", None),
+        ("it must be the blue sky", "B"),
         ("a red apple, no, rather the blue sky", "B"),
         ("", None),
     ],

@@ -80,6 +80,13 @@ def test_refusals_come_before_letters():
     assert infer("Failed to obtain answer via API. A", OPTIONS, TODAY) is None
 
 
+def test_a_text_is_looked_for_up_to_twice_the_length_of_all_options():
+    short = {"A": "red", "B": "blue"}
+    assert infer_text("it has a blue one."[:14], short, TODAY) == "B"
+    assert infer_text("it has a blue one."[:15], short, TODAY) is None
+    assert infer_text("it has a blue one."[:15], short, APRIL) == "B"
+
+
 def test_an_empty_option_matches_every_text():
     assert infer_text("anything", {"A": "", "B": "blue"}, APRIL) == "A"
     assert infer_text("blue", {"A": "", "B": "blue"}, APRIL) is None

@@ -27,7 +27,7 @@ OUR_TYPE = "xverse_v"
 class ModelOptions:
     """What a spec does not say. What a kind of model has no use for is ignored by it.
 
-    ``device``, ``dtype``, ``attention`` and ``batch_size`` are of models computed here; ``concurrency``,
+    ``device``, ``dtype``, ``attention`` and ``batch_size`` are of models computed here, ``quantise`` of ours alone; ``concurrency``,
     ``key_variable`` (None sends no key), ``timeout`` seconds, ``attempts`` and ``newer_fields`` of endpoints.
     ``batch_size`` None is 8 for our models, whose answers it cannot change, and 1 for others, whose it may.
     ``image_root``: image files are read below it only. ``images``: "first" of a prompt or "all", for our models.
@@ -36,6 +36,7 @@ class ModelOptions:
 
     device: str | None = None
     dtype: str = "auto"
+    quantise: str | None = None
     attention: str | None = None
     batch_size: int | None = None
     concurrency: int = 4
@@ -118,7 +119,9 @@ def _ours(spec: str, options: ModelOptions, rule: ImageRule, *, marks: bool) -> 
 
     from .ours import XverseModel
 
-    assistant = load(spec, device=options.device, dtype=options.dtype, attention=options.attention)
+    assistant = load(
+        spec, device=options.device, dtype=options.dtype, attention=options.attention, quantise=options.quantise
+    )
     name = options.name or (NANO if spec == NANO else Path(spec).resolve().name)
     return XverseModel(assistant, name, rule, images=options.images, marks=marks, batch_size=options.batch_size or 8)
 

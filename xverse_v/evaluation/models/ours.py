@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from xverse_v.errors import XverseError
-from xverse_v.inference.answer import Answer, versions
+from xverse_v.inference.answer import UNQUANTISED, Answer, versions
 from xverse_v.inference.assistant import Assistant, Request
 from xverse_v.inference.generation import Generation
 from xverse_v.inference.prompt import PreparedImage
@@ -64,7 +64,8 @@ class XverseModel:
             "decoding": "greedy",
             "versions": dict(versions()),
         }
-        if assistant.engine.conditions.dtype != "float32":
+        conditions = assistant.engine.conditions
+        if conditions.dtype != "float32" or conditions.quantised != UNQUANTISED:
             self.facts["batch_size"] = batch_size  # with fewer bits, neighbours may move a close call
 
     def answers(self, prompts: Iterable[tuple[str, Prompt]]) -> Iterator[Prediction]:

@@ -1,4 +1,4 @@
-"""What serve_load.py asks: made images and questions, the same in every run. It knows no server."""
+"""What a server is asked when it is measured: made images and questions, the same in every run. It knows no server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw
 
 QUESTIONS = ("What colour is the circle?", "How many shapes are there?", "What is it?", "图中有几个图形？")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
+ANSWER = 32
+"""Most tokens of an answer in `fresh` and `shared`."""
 LONG = {
     "type": "json_schema",
     "json_schema": {
@@ -23,6 +25,9 @@ LONG = {
 
 @dataclass(frozen=True)
 class Workload:
+    """Bodies of `chat/completions`. `fresh`: each request has an image of its own. `shared`: questions about few
+    images. `long`: as `shared`, with answers held to a form of about 60 tokens."""
+
     name: str
     bodies: tuple[dict[str, Any], ...]
 
@@ -41,6 +46,7 @@ def made_image(number: int) -> str:
 
 
 def body(model: str, image: int, question: str, **more: Any) -> dict[str, Any]:
+    """One request: a single view, greedy, streamed, its tokens counted at the end."""
     content = [
         {"type": "image_url", "image_url": {"url": made_image(image), "detail": "low"}},
         {"type": "text", "text": question},
@@ -49,15 +55,16 @@ def body(model: str, image: int, question: str, **more: Any) -> dict[str, Any]:
         "model": model,
         "messages": [{"role": "user", "content": content}],
         "stream": True,
+        "stream_options": {"include_usage": True},
         "temperature": 0,
         **more,
     }
 
 
 def workloads(model: str, count: int) -> list[Workload]:
-    """``count`` requests each; the ones of `fresh` never repeat an image."""
-    fresh = [body(model, 1000 + n, QUESTIONS[n % 4], max_tokens=32) for n in range(count)]
-    shared = [body(model, n % 10, f"{QUESTIONS[n % 4]} {n // 40}", max_tokens=32) for n in range(count)]
+    """`count` requests each; the ones of `fresh` never repeat an image."""
+    fresh = [body(model, 1000 + n, QUESTIONS[n % 4], max_tokens=ANSWER) for n in range(count)]
+    shared = [body(model, n % 10, f"{QUESTIONS[n % 4]} {n // 40}", max_tokens=ANSWER) for n in range(count)]
     long = [
         body(model, n % 10, f"{QUESTIONS[n % 4]} {n // 40}", max_tokens=200, response_format=LONG) for n in range(count)
     ]

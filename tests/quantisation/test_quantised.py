@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import xverse_v.engines.quantised as quantised
-from xverse_v.engines import cuda_kernels, kernels
-from xverse_v.engines.choice import Choice, Timing
-from xverse_v.engines.quantised import QuantisedLinear, decoder_linears, quantise_decoder
+import xverse_v.quantisation.quantised as quantised
 from xverse_v.errors import XverseError
 from xverse_v.inference.assistant import Request
 from xverse_v.inference.loading import assemble, load, load_quantised
 from xverse_v.inference.prompt import Message
 from xverse_v.inference.quantised_report import Asked, _following, compare
+from xverse_v.quantisation import cuda_kernels, kernels
+from xverse_v.quantisation.choice import Choice, Timing
+from xverse_v.quantisation.quantised import QuantisedLinear, decoder_linears, quantise_decoder
 
 
 def taken(kernel: kernels.Kernel, milliseconds: float = 1.0) -> Choice:

@@ -77,7 +77,13 @@ def choose(weight: Tensor, kernels: Sequence[Kernel], *, cold: bool) -> Choice:
         part = part.float()  # the linears that are not quantised run in float32 there
     fitting = [kernel for kernel in kernels if kernel.fits(*part.shape)]
     products = [prepare_float(part), *(kernel.prepare(part) for kernel in fitting)]
-    one, many = (_measure(products, part, count, rounds, cold) for count, rounds in ((1, _ROUNDS), (MANY, 3)))
+    threads = torch.get_num_threads()
+    if part.device.type == "cpu":
+        torch.set_num_threads(1)  # CPU time of several would count how long they wait for each other
+    try:
+        one, many = (_measure(products, part, count, rounds, cold) for count, rounds in ((1, _ROUNDS), (MANY, 3)))
+    finally:
+        torch.set_num_threads(threads)
     names = [str(part.dtype).removeprefix("torch."), *(kernel.name for kernel in fitting)]
     plain, *timings = (Timing(*numbers) for numbers in zip(names, one, many, strict=True))
     return Choice(
@@ -85,7 +91,7 @@ def choose(weight: Tensor, kernels: Sequence[Kernel], *, cold: bool) -> Choice:
         timings=tuple(timings),
         plain=plain,
         shape=(part.shape[0], part.shape[1]),
-        threads=torch.get_num_threads(),
+        threads=1 if part.device.type == "cpu" else threads,
     )
 
 

@@ -1,0 +1,1 @@
+"""Weights of the decoder in fewer bits, on kernels that are measured before they are used."""
