@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from xverse_v.engines.quantised import QuantisedLinear, quantise_decoder
 
 from xverse_v.errors import error
+from xverse_v.quantisation.quantised import QuantisedLinear, quantise_decoder
 from xverse_v.speed import quantised
 from xverse_v.speed.ceilings import Ceilings, Rate
 from xverse_v.speed.generate import Case

@@ -6,7 +6,6 @@ refused before anything listens. This file knows neither torch nor HTTP.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 UPSTREAM_KEY = "XVERSE_V_UPSTREAM_KEY"
 ServeBackend = Literal["torch", "llamacpp", "openai"]
 Source: TypeAlias = "Upstream | Callable[[], Assistant]"
-
-log = logging.getLogger("xverse_v.serve")
 
 
 def loader_of(
@@ -54,13 +51,7 @@ def loader_of(
             return load_gguf(model, gguf, context=context, rows=rows)
 
         return with_llamacpp
-    return lambda: load(
-        model,
-        device=device,
-        dtype=dtype or "auto",
-        quantise=quantise,
-        on_quantised=lambda report: log.info("%s", report.text()),
-    )
+    return lambda: load(model, device=device, dtype=dtype or "auto", quantise=quantise)
 
 
 def upstream_of(backend: str, url: str | None, name: str | None, model: str) -> Upstream | None:

@@ -27,8 +27,9 @@ OUR_TYPE = "xverse_v"
 class ModelOptions:
     """What a spec does not say. What a kind of model has no use for is ignored by it.
 
-    ``device``, ``dtype``, ``attention`` and ``batch_size`` are of models computed here, ``quantise`` of ours alone; ``concurrency``,
-    ``key_variable`` (None sends no key), ``timeout`` seconds, ``attempts`` and ``newer_fields`` of endpoints.
+    ``device``, ``dtype``, ``attention`` and ``batch_size`` are of models computed here, ``quantise`` of ours alone;
+    ``concurrency``, ``key_variable`` (None sends no key), ``timeout`` seconds, ``attempts`` and ``newer_fields`` of
+    endpoints.
     ``batch_size`` None is 8 for our models, whose answers it cannot change, and 1 for others, whose it may.
     ``image_root``: image files are read below it only. ``images``: "first" of a prompt or "all", for our models.
     ``reencode`` None follows the profile. ``name`` stands in reports in place of the spec's own.
