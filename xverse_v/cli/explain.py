@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from string import Formatter
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +20,7 @@ def explain(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Say what an error code means and what to do about it. Words in braces stand for the numbers of a real error.
+    """Say what an error code means and what to do about it. Words in capitals stand for what a real error names.
 
     \b
     Examples
@@ -33,14 +34,21 @@ def explain(
             show_json([_document(each, entry) for each, entry in entries.items()])
         else:
             for each, entry in entries.items():
-                show(f"{each}  {entry[user_language()]['fact']}")
+                show(f"{each}  {_worded(entry[user_language()]['fact'])}")
         return
     found = _find(code)
     if json_:
         show_json(_document(found, entries[found]))
     else:
         texts = entries[found][user_language()]
-        show(f"{found} ({entries[found]['name']})\n{texts['fact']}\n{texts['cause']}\n{texts['next']}")
+        show(f"{found} ({entries[found]['name']})")
+        for part in ("fact", "cause", "next"):
+            show(_worded(texts[part]))
+
+
+def _worded(template: str) -> str:
+    """The text with its fields as words: "after {bytes:,} bytes" -> "after BYTES bytes"."""
+    return "".join(literal + (field or "").upper() for literal, field, _, _ in Formatter().parse(template))
 
 
 def _document(code: str, entry: Mapping[str, Any]) -> dict[str, Any]:
