@@ -84,9 +84,22 @@ def test_a_report_is_written_with_every_goal(tmp_path, monkeypatch):
     assert pictures and all(f"]({name})" in text for name in pictures)
 
 
-def test_training_prints_steps_of_both_stages():
-    shown = run("train", "--size", "tiny", "--views", "1", "--repeat", "1")
-    assert shown.count("| training step |") == 8
+@pytest.mark.parametrize("verb", ["serve", "train", "growth"])
+def test_a_part_prints_its_rows_and_goals(verb, monkeypatch):
+    # What it measures is tested in tests/speed.
+    row = Record(f"row of {verb}", "xverse-v", "s", (2.0,), {"size": "any"}, 1.0, "bandwidth")
+    made = Section(verb, [row], [Goal(f"{verb} is fast", "at least 1", "2", True)])
+    taken = []
+
+    def section(*given):
+        taken.append(given)
+        return made
+
+    name = {"serve": "serving", "train": "training"}.get(verb, verb)
+    monkeypatch.setattr(sections, f"{name}_section", section)
+    shown = run(verb, *(() if verb == "serve" else ("--size", "tiny")))
+    assert f"| row of {verb} |" in shown and f"| {verb} is fast | at least 1 | 2 | yes |" in shown
+    assert len(taken) == 1
 
 
 def test_a_suite_for_a_card_can_be_tried_on_a_cpu(tmp_path, monkeypatch):

@@ -35,7 +35,11 @@ def test_parts_end_at_images_and_at_turns():
     builder = PromptBuilder(small_processor())
     first = [Message("user", "What is it?", (noise(60, 60, 0),))]
     later = [*first, Message("assistant", "red"), Message("user", "Why?")]
-    assert [part.kind for part in builder.build(first).parts] == ["images", "rest"]
+    alone = builder.build(first)
+    assert [part.kind for part in alone.parts] == ["images", "rest"]
+    behind = alone.parts[0].stop
+    places = [token == builder.processor.image_token_id for token in alone.token_ids]
+    assert places[behind - 1] and not any(places[behind:]), "a part ends behind the last placeholder, not beside it"
     parts = builder.build(later).parts
     assert [part.kind for part in parts] == ["images", "turn", "turn", "rest"]
     assert parts[0].start == 0 and parts[-1].stop == len(builder.build(later).token_ids)

@@ -18,7 +18,7 @@ from tests.mutations.table import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("xverse_v", "tests", "pyproject.toml")
-PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=short"]
+PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--disable-warnings", "--tb=short"]
 PASSED, FAILED = 0, 1
 
 

@@ -78,7 +78,7 @@ def changes(stage: Stage, name: str, given: Given) -> dict[str, Any]:
 def test_every_ablation_changes_what_it_says_and_nothing_else(given: Given) -> None:
     given = Given(given.start, given.data, given.work, RECIPES, 750, 600, 1)
     base = settings("finetune", BASE, given)
-    assert base["optimisation.steps"] == 600 and base["optimisation.warmup_steps"] == 20
+    assert base["optimisation.steps"] == 600 and base["optimisation.warmup_steps"] == 30
     assert settings("pretrain", BASE, given)["optimisation.steps"] == 750
     low, high = base["stage.rules.0.lr"], base["stage.rules.1.lr"]
     low_end, high_end = base["stage.rules.0.min_lr"], base["stage.rules.1.min_lr"]
@@ -116,8 +116,9 @@ def test_starts_differ_by_seed_in_the_projector_and_by_grid_in_the_processor(giv
 
 
 def test_without_its_layer_norm_a_projector_maps_lengths_to_lengths() -> None:
-    projector = XverseVProjector(nano_config()).eval()
-    patches = torch.randn(1, 64, 128)
+    config = nano_config()
+    projector = XverseVProjector(config).eval()
+    patches = torch.randn(1, 64, config.vision_config.hidden_size)
     with torch.no_grad():
         whole = projector(patches)
         torch.testing.assert_close(projector(3 * patches), whole, atol=1e-4, rtol=1e-3)

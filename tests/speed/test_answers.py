@@ -77,15 +77,13 @@ def test_a_peer_takes_our_tensors_and_makes_no_second_copy(subject):
 
 def test_a_way_that_answers_differently_is_an_error(subject):
     class Wrong(Ours):
-        name = "wrong"
-
         def answer(self, image, question, new_tokens):
             from dataclasses import replace
 
             run = super().answer(image, question, new_tokens)
             return replace(run, token_ids=(*run.token_ids[:-1], 7_777))
 
-    ways = [Ours(subject.assistant), Wrong(subject.assistant)]
+    ways = [Ours(subject.assistant), Wrong(subject.assistant, name="wrong")]
     with pytest.raises(XverseError) as problem:
         generate.measure_answers(ways, Case(subject.shape, views=1, new_tokens=3, repeats=1), CEILINGS)
     assert problem.value.code == "E813" and problem.value.facts["position"] == 3

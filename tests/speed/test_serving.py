@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from xverse_v.errors import XverseError
@@ -73,3 +75,4 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
     with pytest.raises(XverseError) as problem, server:
         pass
     assert problem.value.code == "E817" and problem.value.facts["status"] != 0
+    assert re.search(r"E\d{3} ", problem.value.facts["problem"])

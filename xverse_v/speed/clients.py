@@ -23,6 +23,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from xverse_v.errors import error
+from xverse_v.speed.loading import failure_line
 
 if TYPE_CHECKING:
     import httpx
@@ -212,8 +213,7 @@ def _ready(process: subprocess.Popen[bytes], log: Path, model: str) -> str:
     while True:
         said = log.read_text(encoding="utf-8", errors="replace")
         if process.poll() is not None:
-            problem = (said.strip().splitlines() or ["-"])[-1]
-            raise error("E817", status=process.returncode, problem=problem, model=model)
+            raise error("E817", status=process.returncode, problem=failure_line(said), model=model)
         if found := re.search(r"http://\S+?:\d+", said):
             try:
                 if httpx.get(f"{found[0]}/health", trust_env=False).status_code == 200:

@@ -85,7 +85,7 @@ class Notes:
 
 
 def run_suite(suite: Suite, ceilings: Ceilings, note: Callable[[str], None] = lambda text: None) -> list[Section]:
-    """Everything, in sections. A part that fails is said in its section; the others go on."""
+    """Everything, in sections. A way to decode or a stage that fails is said in its section; the others go on."""
     works = answering(suite.shape, suite.views[0], 64, 128, suite.dtype)
     tables = ("\n".join(ceilings_table(ceilings)), "\n".join(roofline_table(works, ceilings)))
     network = build_network(suite.shape, dtype=suite.dtype, device=suite.device, attention="sdpa")
@@ -108,37 +108,39 @@ def _decoding(
         for name, make in _steps(suite):
             work = decode_work(suite.shape, suite.context + suite.steps / 2, rows=rows, dtype=suite.dtype)
             label = f"decode step, {rows} rows: {name}"
-            step = _attempt(lambda: make(network, suite, rows))  # noqa: B023 (called at once)
-            row = _attempt(lambda: _row("decode step", name, suite, step, work, ceilings, rows))  # noqa: B023
+            # Made in the call, so that its cache is gone after it: of a large batch a card has room for one only.
+            row = _attempt(lambda: _row(name, suite, make(network, suite, rows), work, ceilings, rows))  # noqa: B023
             _forget(suite)
             if isinstance(row, str):
-                notes.add(label, "-", f"did not run: {step if isinstance(step, str) else row}", "dropped")
+                notes.add(label, "-", f"did not run: {row}", "dropped")
                 continue
             found[name] = row
             note(f"{label}: {number(1000 * row.value)} ms")
+        if not found:
+            goals.append(Goal(f"decode of {rows} rows: of the ceiling", "measured", "-", None, "nothing ran"))
+            continue
         best = min(found, key=lambda name: found[name].value)
         for name, row in found.items():
             predicted = f"at least {number(1000 * (row.floor or 0))} ms"
             kept = "kept" if name == best else "dropped"
             notes.add(f"decode step, {rows} rows: {name}", predicted, f"{number(1000 * row.value)} ms", kept)
         records += found.values()
-        share = found[best].percent or 0.0
-        goal = Goal(f"decode of {rows} rows: of the ceiling", "at least 85 %", f"{share:.0f} % ({best})", share >= 85)
-        goals.append(goal if rows == 1 else Goal(goal.name, "measured", goal.found, True))
+        if rows == 1:
+            share = found[best].percent or 0.0
+            name = "decode of 1 row: of the ceiling"
+            goals.append(Goal(name, "at least 85 %", f"{share:.0f} % ({best})", share >= 85))
     return Section("Decoding", records, goals, ("\n".join(notes.lines),))
 
 
-def _row(what: str, who: str, suite: Suite, step: Step | str, work: Work, ceilings: Ceilings, rows: int) -> Record:
+def _row(who: str, suite: Suite, step: Step, work: Work, ceilings: Ceilings, rows: int) -> Record:
     """Median over the steps; the first ones, which compile and capture, are not counted. Raises what `step` raised."""
-    if isinstance(step, str):
-        raise RuntimeError(step)
     for _ in range(3):
         step()
     samples = [timed(step, suite.device) for _ in range(suite.steps - 3)]
     least = work.on(ceilings.rates(suite.dtype))
     settings = {"model": suite.size, "dtype": suite.dtype, "rows": rows, "context": suite.context}
     wall, cpu = tuple(s.wall for s in samples), tuple(s.cpu for s in samples)
-    return Record(what, f"{OURS}, {who}", "s", wall, settings, least.seconds, least.bound, cpu)
+    return Record("decode step", f"{OURS}, {who}", "s", wall, settings, least.seconds, least.bound, cpu)
 
 
 def _steps(suite: Suite) -> list[tuple[str, Make]]:
@@ -180,9 +182,10 @@ def static_step(network: XverseVForConditionalGeneration, suite: Suite, rows: in
     run = torch.compile(forward, fullgraph=False, dynamic=False) if compiled else forward
 
     @torch.inference_mode()
-    def step() -> None:
+    def step() -> Tensor:
         token.copy_(run(token, place))
         place.add_(1)
+        return token
 
     return step
 

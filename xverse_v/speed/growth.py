@@ -191,14 +191,15 @@ def filled_cache(network: XverseVForConditionalGeneration, rows: int, context: i
     cache = RowCache(network.config.text_config.num_hidden_layers, rows)
     cache.expect(context + more)
     prefill(network, cache, 0, torch.ones(start, dtype=torch.int64, device=network.device))
-    cache.open_rows(0, [context - start], network.device)
-    cache.close()  # announced, and written here instead of by a pass
     for layer in cache.layers:
         layer.reserve(rows, context + more)
         for states in (layer.keys, layer.values):
-            states[0, :, start:context] = states[0, :, :start].repeat(1, -(-context // start), 1)[:, : context - start]
-    for row in range(1, rows):
-        cache.move(0, row)
+            begun = states[0, :, :start].clone()
+            states[:rows, :, :context] = begun.repeat(1, -(-context // start), 1)[:, :context]
+    # Announced, and written here instead of by a pass.
+    for row, new in enumerate([context - start, *[context] * (rows - 1)]):
+        cache.open_rows(row, [new], network.device)
+        cache.close()
     return cache
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -57,10 +58,15 @@ def load_in_process(folder: Path, dtype: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "xverse_v.speed.loading_probe", str(folder), dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        problem = (done.stderr.strip().splitlines() or ["-"])[-1]
-        raise error("E816", what="loading", status=done.returncode, problem=problem, folder=folder)
+        raise error("E816", what="loading", status=done.returncode, problem=failure_line(done.stderr), folder=folder)
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def failure_line(said: str) -> str:
+    """Of what a process said before it failed, the line with one of our codes, or else the last one."""
+    lines = said.strip().splitlines() or ["-"]
+    return next((line for line in reversed(lines) if re.search(r"\bE\d{3}\b", line)), lines[-1])
 
 
 def read_seconds(files: list[Path], *, cold: bool) -> float:

@@ -21,6 +21,7 @@ from xverse_v.speed.peers import OURS, Ours, Run, with_tensors_of
 from xverse_v.speed.records import Goal, Record, number
 from xverse_v.speed.roofline import decode_work
 from xverse_v.speed.subject import Subject
+from xverse_v.weights.plan import check_choice
 
 INT8 = f"{OURS}, int8"
 GOAL = "a token after it, int8: times as fast as float32"
@@ -40,7 +41,9 @@ class Quantised:
 def measure_quantised(
     subject: Subject, case: Case, ceilings: Ceilings, note: Callable[[str], None] = lambda text: None
 ) -> Quantised:
-    """Each token after the first, float32 and int8 in turns. Raises what quantising raises, but E860 (see above)."""
+    """Each token after the first, float32 and int8 in turns. Raises E159 for a subject that is
+    not in float32, and what quantising raises but E860 (see above)."""
+    check_choice("--dtype", subject.dtype, ("float32",))
     network = with_tensors_of(subject.network)
     network.generation_config = subject.network.generation_config
     try:
@@ -52,6 +55,7 @@ def measure_quantised(
     assistant = assemble(
         network, subject.processor, weights_id=f"random-{subject.shape.name}-0", quantised=report.label
     )
+    assistant.engine.stop_ids = subject.assistant.engine.stop_ids
     ways = [Ours(subject.assistant, reuse="turns"), Ours(assistant, name=INT8, reuse="turns")]
     image = noise_image(*image_size(case.views))
     runs: dict[str, list[Run]] = {way.name: [] for way in ways}

@@ -7,6 +7,7 @@ from tests.evaluation.reading import bad_rows_of, first, rows_of, scored
 from tests.evaluation.stub_judge import StubJudge
 from xverse_v.errors import XverseError
 from xverse_v.evaluation.benchmarks import mmbench
+from xverse_v.evaluation.contract import Row
 from xverse_v.evaluation.tsv import image_bytes
 
 NAME = "MMBench_DEV_EN"
@@ -131,6 +132,11 @@ def test_the_first_pass_is_found_by_group_or_in_april_by_size(tmp_path):
         bases[profile] = [question.base.key for question in questions]
         assert not orphans
     assert bases == {"vlmevalkit": ["1000005"], "vlmevalkit-2024-04": ["5"]}
+
+
+def test_a_group_is_the_index_modulo_a_million():
+    assert mmbench.group_of(Row("3241007", "q", ())) == mmbench.group_of(Row("241007", "q", ())) == "241007"
+    assert mmbench.group_of(Row("3241007", "q", (), fields={"g_index": "8.0"})) == "8"
 
 
 def test_a_test_split_has_no_score_and_says_where_it_is_scored(tmp_path):

@@ -44,6 +44,8 @@ def test_a_letter_is_an_option_or_nothing(response):
         ("12", ["12.0"], True),
         ("So the total = 1,200", ["1200"], True),
         ("it is 3.4291", ["24/7", "3.429"], True),
+        ("3.411", ["3.409"], True),
+        ("3.44", ["3.41"], False),
         ("it is 24/7", ["24/7", "3.429"], True),
         ("1e3 volts", ["1000"], True),
         ("The colour is red", ["Red"], True),
