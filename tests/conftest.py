@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,9 @@ from xverse_v.model.prompt import chat_template, native_tokenizer, special_strin
 
 # The models here are tiny: two threads cost more than they bring, and on a busy machine they wait for each other.
 torch.set_num_threads(1)
+# An example that takes long says something about the machine, not about the code.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny"
