@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from xverse_v.quantisation.quantised import quantise_decoder
 from xverse_v.inference.kv import RowCache
 from xverse_v.inference.passes import decode, prefill
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
+from xverse_v.quantisation.quantised import quantise_decoder
 from xverse_v.weights.load import skeleton
 
 PROMPT = 64
