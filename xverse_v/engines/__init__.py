@@ -1,1 +1,1 @@
-"""Engines of others that run our model: vLLM, llama.cpp, quantisation."""
+"""Engines of others that run our model: vLLM and llama.cpp."""
