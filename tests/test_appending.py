@@ -82,3 +82,20 @@ def test_a_write_that_takes_a_few_bytes_at_a_time_is_whole(opened, monkeypatch):
     monkeypatch.setattr("xverse_v.appending.os.write", lambda handle, data: real(handle, data[:3]))
     opened.append(LINES[:100])
     assert opened.path.read_bytes() == LINES[:100]
+
+
+@pytest.mark.parametrize(("seconds", "synced_at_once"), [(0.0, 3), (3600.0, 0)])
+def test_lines_are_on_the_disk_when_they_must_be_and_all_of_them_at_the_end(
+    tmp_path, monkeypatch, seconds, synced_at_once
+):
+    synced = []
+    monkeypatch.setattr("xverse_v.appending.os.fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    file = AppendedFile(tmp_path / "a.jsonl", seconds)
+    file.open()
+    for line in (b"a\n", b"b\n", b"c\n"):
+        file.append(line)
+    assert len(synced) == synced_at_once
+    assert file.path.read_bytes() == b"a\nb\nc\n", "written, whoever dies now"
+    file.close()
+    assert synced[-1] == 6
+    file.close()

@@ -1,7 +1,8 @@
 """A file that one process at a time appends lines to, and that is whole after any crash.
 
-What crosses: a path in; whole lines and bytes to append. The lock dies with its process. A line counts once it is on
-the disk, and all that a crash can leave is a torn last line. The file refuses to know what a line says: its callers
+What crosses: a path in; whole lines and bytes to append. The lock dies with its process. A line that was appended
+outlives the process at once, and a failing machine once it is on the disk; all that a crash can leave is a torn last
+line. The file refuses to know what a line says: its callers
 read it, decide whether the file may be mended, and give failures their codes, so what is raised here are `OSError`s.
 """
 
@@ -11,6 +12,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,11 +27,16 @@ class NotRegular(OSError):
 
 
 class AppendedFile:
-    """Lines of one writer. `open` it, read `lines` as far as wanted, `mend` it, then `append`; `close` at the end."""
+    """Lines of one writer. `open` it, read `lines` as far as wanted, `mend` it, then `append`; `close` at the end.
 
-    def __init__(self, path: Path) -> None:
+    ``sync_seconds``: how old a line may be before it is on the disk; 0 waits for the disk with every line.
+    """
+
+    def __init__(self, path: Path, sync_seconds: float = 0.0) -> None:
         self.path = path
+        self.sync_seconds = sync_seconds
         self._handle = -1
+        self._unsynced_since: float | None = None
 
     def open(self) -> None:
         """Make the file if need be and lock it; nothing in it changes.
@@ -46,10 +53,14 @@ class AppendedFile:
             raise
 
     def close(self) -> None:
-        """Let go of the lock. Everything appended is on the disk already."""
+        """Let go of the lock, with everything that was appended on the disk."""
         if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+            try:
+                if self._unsynced_since is not None:
+                    os.fsync(self._handle)
+            finally:
+                os.close(self._handle)
+                self._handle, self._unsynced_since = -1, None
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Number from 1 and bytes of each whole line, its break included; a torn last one is left out."""
@@ -74,11 +85,15 @@ class AppendedFile:
         return size - whole
 
     def append(self, data: bytes) -> None:
-        """Write whole lines and wait until they are on the disk."""
+        """Write whole lines; wait until they are on the disk if one not there yet is ``sync_seconds`` old."""
         left = memoryview(data)
         while left:
             left = left[os.write(self._handle, left) :]
-        os.fsync(self._handle)
+        now = time.monotonic()
+        self._unsynced_since = now if self._unsynced_since is None else self._unsynced_since
+        if now - self._unsynced_since >= self.sync_seconds:
+            os.fsync(self._handle)
+            self._unsynced_since = None
 
 
 def is_written(path: Path) -> bool:

@@ -13,6 +13,7 @@ LETTERS = "ABCABCABCA"
 
 def made(tmp_path, rows=10, **changes):
     """A run folder, scored; every answer is right but those given as `said`."""
+    longest = changes.pop("longest", None)
     said = {str(key): text for key, text in changes.pop("said", {}).items()}
     table = [
         {"index": n, "image": base64_image() if n == 0 else "0", "question": f"Question {n}?", "answer": LETTERS[n]}
@@ -24,7 +25,7 @@ def made(tmp_path, rows=10, **changes):
     data = write_tsv(tmp_path / "cards.tsv", COLUMNS, table)
     model = changes.pop("model", None) or ScriptedModel(**changes)
     model.reply = lambda key, prompt: said.get(key, LETTERS[int(key)])
-    (task,) = tasks_of([str(data)], "vlmevalkit")
+    (task,) = tasks_of([str(data)], "vlmevalkit", max_new_tokens=longest)
     folder = RunFolder(finish(ask(task, model, tmp_path / "work"), model).folder)
     score_run(folder, task.benchmark, None)
     return folder

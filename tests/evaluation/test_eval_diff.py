@@ -70,6 +70,15 @@ def test_tiles_and_tokens_are_reasons_of_their_own(tmp_path, facts, reason):
     assert only(difference(a, b)).reason == reason
 
 
+def test_another_limit_changes_a_row_only_where_the_answer_changed(tmp_path):
+    a = made(folder_at(tmp_path, "a"), longest=16)
+    b = made(folder_at(tmp_path, "b"), longest=32)
+    found = difference(a, b)
+    assert (found.changed, found.settings) == ([], {"max_new_tokens": (16, 32)})
+    c = made(folder_at(tmp_path, "c"), longest=32, said={4: "A"})
+    assert only(difference(a, c)).steps == ("limit", "answer", "scoring")
+
+
 def test_a_row_that_was_refused_or_is_missing(tmp_path):
     refusing = ScriptedModel()
     refusing.refuse = lambda key: key == "6"

@@ -6,10 +6,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tests.inference.small_model import noise, small_assistant, small_model
 from tests.inference.test_kv import LAYERS, assert_close, full, ids
-from xverse_v.inference import passes
+from xverse_v.inference import passes, shared
 from xverse_v.inference.assistant import Request
 from xverse_v.inference.kv import RowCache
-from xverse_v.inference.passes import decode, prefill
+from xverse_v.inference.passes import decode, prefill, prefill_together
 from xverse_v.inference.sampling import SamplingSettings
 from xverse_v.inference.shared import Group, shared_attention, worth_sharing
 
@@ -61,7 +61,7 @@ def test_decode_behind_common_beginnings_equals_the_full_forward(shared_passes, 
 
 
 @pytest.mark.parametrize("heads", [4, 2, 1])
-def test_the_kernel_equals_the_plain_one(heads):
+def test_the_kernel_equals_the_plain_one(heads, monkeypatch):
     dice = torch.Generator().manual_seed(0)
     query = torch.randn(6, 4, 1, 8, generator=dice)
     key, value = torch.randn(2, 6, heads, 30, 8, generator=dice)
@@ -75,17 +75,29 @@ def test_the_kernel_equals_the_plain_one(heads):
     )
     wide_key, wide_value = (held.repeat_interleave(4 // heads, 1) for held in (key, value))
     expected = scaled_dot_product_attention(query, wide_key, wide_value, attn_mask=mask, scale=0.3).transpose(1, 2)
-    groups = [Group(alike, columns[kind]) for kind, alike in rows.items()]
+    groups = [
+        Group(alike, *((held[alike[0], :, : columns[kind]].clone(),) for held in (key, value)))
+        for kind, alike in rows.items()
+    ]
+    for kind, alike in rows.items():
+        for held in (key, value):
+            held[list(alike), :, : columns[kind]] = torch.nan  # held by reference: nobody reads this
     module = torch.nn.Module()
+    module.layer_idx = 0
     found, _ = shared_attention(module, query, key, value, mask, scaling=0.3, groups=groups)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    alone = [Group(tuple(range(6)), 0)]
-    found, _ = shared_attention(module, query, key, value, mask, scaling=0.3, groups=alone)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for block in (1, 10**9):
+        monkeypatch.setattr(shared, "_MOST_BYTES", block)
+        again, _ = shared_attention(module, query, key, value, mask, scaling=0.3, groups=groups)
+        torch.testing.assert_close(again, expected, rtol=0, atol=1e-6)
+
+
+def rows_and_columns(cache: RowCache) -> list[tuple[tuple[int, ...], int]]:
+    return [(group.rows, group.columns) for group in cache.groups()]
 
 
 @torch.inference_mode()
-def test_rows_are_grouped_by_all_that_they_begin_with():
+def test_rows_are_grouped_by_the_segment_that_they_begin_with():
     one, two, end = ids(30, seed=1), ids(12, seed=2), ids(4, seed=3)
     cache = RowCache(LAYERS, 5)
     prefill(small_model(), cache, 4, torch.cat([one, two]))
@@ -95,17 +107,36 @@ def test_rows_are_grouped_by_all_that_they_begin_with():
     cache.append(1, second)
     prefill(small_model(), cache, 3, end)
     cache.open_rows(0, [1] * 5, torch.device("cpu"))
-    assert cache.groups() == [Group((0, 1, 2, 4), 30), Group((3,), 0)]
-    cache.open_rows(3, [1, 1], torch.device("cpu"))
-    assert cache.groups() == [Group((0,), 0), Group((1,), 42)]
+    assert rows_and_columns(cache) == [((0, 1, 2, 4), 30), ((3,), 0)]
     del first, second
-    assert cache.groups() == [Group((0,), 0), Group((1,), 0)], "nobody vouches for what was forgotten"
+    assert rows_and_columns(cache) == [((0, 1, 2, 4), 30), ((3,), 0)], "rows that hold it by reference keep it"
+    for row in range(3):
+        cache.empty(row)
+    assert rows_and_columns(cache)[-1] == ((4,), 0), "nobody vouches for what was forgotten"
+
+
+@torch.inference_mode()
+def test_ends_are_prefilled_together_behind_what_is_nowhere_copied(shared_passes):
+    beginning = ids(200, seed=1)
+    ends = [ids(length, seed=length) for length in (3, 9, 9, 1, 14)]
+    held = RowCache(LAYERS, 1)
+    prefill(small_model(), held, 0, beginning)
+    segment = held.copy_out(0, 0, 200)
+    for some in (ends, ends[1:3] * 2):
+        cache = RowCache(LAYERS, len(some))
+        for row in range(len(some)):
+            cache.append(row, segment)
+        logits = prefill_together(small_model(), cache, 0, [end.tolist() for end in some])
+        for row, end in enumerate(some):
+            assert_close(logits[row], full(torch.cat([beginning, end]))[-1])
+        assert not cache.layers[0].keys[:, :, :200].any()
+    assert len(shared_passes) == 2
 
 
 @torch.inference_mode()
 def test_a_row_that_takes_the_place_of_its_like_copies_only_what_differs():
     beginning, ends = ids(40, seed=1), [ids(3, seed=4), ids(6, seed=5)]
-    cache = rows_behind(beginning, ends=ends)
+    cache = rows_behind(beginning, ends=ends)  # one by one, so that the beginning is written in each
     cache.layers[0].keys[0, :, 7] = 7.0  # would be put right if it were copied
     cache.move(1, 0)
     assert bool((cache.layers[0].keys[0, :, 7] == 7.0).all())
@@ -118,16 +149,16 @@ def test_few_rows_or_short_beginnings_take_the_plain_kernel():
     def groups(*sizes_and_columns):
         start, made = 0, []
         for size, columns in sizes_and_columns:
-            made.append(Group(tuple(range(start, start + size)), columns))
+            shared = (torch.empty(2, columns, 4),)
+            made.append(Group(tuple(range(start, start + size)), shared, shared))
             start += size
         return made
 
-    assert worth_sharing(groups((4, 80)), 100, 8)
-    assert not worth_sharing(groups((3, 80)), 100, 8)
-    assert not worth_sharing(groups((8, 50)), 100, 8)
-    assert worth_sharing(groups((5, 90), (3, 80)), 100, 8)
-    assert not worth_sharing(groups((4, 90), (2, 80), (1, 0)), 100, 8)
-    assert not worth_sharing(groups((256, 4000)), 4096, 40), "the weights of attention would take too much memory"
+    assert worth_sharing(groups((4, 80)), 100)
+    assert not worth_sharing(groups((3, 80)), 100)
+    assert not worth_sharing(groups((8, 50)), 100)
+    assert worth_sharing(groups((5, 90), (3, 80)), 100)
+    assert not worth_sharing(groups((4, 90), (2, 80), (1, 0)), 100)
 
 
 def test_questions_about_one_image_decode_behind_it_and_answer_as_alone(shared_passes):

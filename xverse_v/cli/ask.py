@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -191,7 +192,7 @@ def receipt_lines(receipt: Receipt) -> str:
         f"tokens: {receipt.prompt_tokens} prompt ({receipt.cached_tokens} cached), {receipt.completion_tokens} answer",
         f"milliseconds: images {spent.images:.0f}, vision {spent.vision:.0f}, prefill {spent.prefill:.0f}, "
         f"decode {spent.decode:.0f}",
-        f"settings: {receipt.settings}",
+        "settings: " + ", ".join(f"{name} {value}" for name, value in asdict(receipt.settings).items() if value != ()),
         f"weights: {receipt.weights_id}, {receipt.dtype} on {receipt.device}, attention {receipt.attention}, "
         f"grid {receipt.orientation}, profile {receipt.profile}, {receipt.threads} threads, "
         f"quantised {receipt.quantised}",

@@ -32,6 +32,7 @@ from .common import (
     Temperature,
     TopK,
     TopP,
+    counted,
     given_options,
     note,
     say,
@@ -229,8 +230,8 @@ class _ProgressLines:
 def _summarise(report: BatchReport, index: InputIndex, output: OutputFile, seconds: float) -> None:
     note(
         say(
-            f"{output.path}: {report.rows} rows, {report.answered} answered now ({seconds:.1f} s), "
-            f"{report.answered_before} before, {len(report.skips)} skipped, {index.bad} unusable lines left out",
+            f"{output.path}: {counted(report.rows, 'row')}, {report.answered} answered now ({seconds:.1f} s), "
+            f"{report.answered_before} before, {len(report.skips)} skipped, {counted(index.bad, 'unusable line')} left out",
             f"{output.path}：共 {report.rows} 行，本次回答 {report.answered} 行（{seconds:.1f} 秒），"
             f"此前 {report.answered_before} 行，跳过 {len(report.skips)} 行，略去不可用的输入行 {index.bad} 行",
         )

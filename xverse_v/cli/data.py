@@ -14,7 +14,7 @@ from rich.text import Text
 
 from xverse_v.errors import error
 
-from .common import Device, Json, Model, note, show, show_json
+from .common import Device, Json, Model, counted, note, show, show_json
 
 if TYPE_CHECKING:
     from xverse_v.training.data.check import CheckReport
@@ -122,8 +122,9 @@ def _print_report(report: CheckReport, fixed: FixReport | None, lengths: bool, u
             console.print(Text(f"  ... and {report.counts[code] - len(kept):,} more (--limit)"))
     counts = [report.count(severity) for severity in ("error", "warning", "note")]
     show(
-        f"{report.rows:,} rows, {report.images:,} images ({report.images_opened:,} opened): "
-        f"{counts[0]:,} errors in {report.bad_rows:,} rows, {counts[1]:,} warnings, {counts[2]:,} notes."
+        f"{counted(report.rows, 'row')}, {counted(report.images, 'image')} ({report.images_opened:,} opened): "
+        f"{counted(counts[0], 'error')} in {counted(report.bad_rows, 'row')}, {counted(counts[1], 'warning')}, "
+        f"{counted(counts[2], 'note')}."
     )
     if lengths:
         show(f"The longest sample has {report.longest:,} tokens.")
@@ -132,8 +133,8 @@ def _print_report(report: CheckReport, fixed: FixReport | None, lengths: bool, u
     if unreadable:
         note(f"{unreadable:,} images of the benchmark cannot be read; for those only the questions were compared.")
     if fixed is not None:
-        show(f"Clean copy: {fixed.out} with {fixed.kept:,} rows; use it with --image-root {fixed.image_root}")
-        show(f"{fixed.changed.total():,} changes, {fixed.removed.total():,} rows left out; listed in {fixed.changes}")
+        show(f"Clean copy: {fixed.out} with {counted(fixed.kept, 'row')}; use it with --image-root {fixed.image_root}")
+        show(f"{counted(fixed.changed.total(), 'change')}, {counted(fixed.removed.total(), 'row')} left out; listed in {fixed.changes}")
 
 
 def _safe(text: str) -> str:

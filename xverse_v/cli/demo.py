@@ -15,13 +15,13 @@ import typer
 from xverse_v.errors import LANGUAGE_VARIABLE, Language, XverseError, error, user_language
 
 from .common import Device, Dtype, Model, load_assistant, note, passing_note, print_error, say
+from .release_parts import DEFAULT_FOLDER, PartsFolder, folder_of_parts
 
 if TYPE_CHECKING:
     from xverse_v.inference.assistant import Assistant
     from xverse_v.serving.demo.options import Example
 
 RELEASE_PORT = 20029
-DEFAULT_OUT = Path("xverse-v-13b")
 MOST_EXAMPLES = 4
 
 Host = Annotated[
@@ -119,9 +119,7 @@ def release_demo(
     cfg_path: Annotated[Path, typer.Option("--cfg-path", metavar="YAML", help="The release's evaluation YAML.")],
     gpu_id: Annotated[int, typer.Option("--gpu-id", min=0, metavar="N", help="Which GPU; without any, the CPU.")] = 0,
     server_port: Annotated[int, typer.Option("--server_port", "--server-port", min=0, max=65535)] = RELEASE_PORT,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where the parts are put together into a model folder, once.")
-    ] = DEFAULT_OUT,
+    out: PartsFolder = DEFAULT_FOLDER,
 ) -> None:
     """The release's demo, by its own line; the page is that of `xverse-v demo`.
 
@@ -150,38 +148,6 @@ def release_main(arguments: Sequence[str] | None = None) -> int:
         print_error(error("E801", message=problem.format_message(), command="python demo.py"), as_json=False)
         return 2
     return code if isinstance(code, int) else 0
-
-
-def folder_of_parts(cfg_path: Path, out: Path) -> Path:
-    """The model folder made from the parts a YAML names; made now if it is not there.
-
-    Raises E320 and E323 for a path that was never filled in or leads nowhere, E670 for a folder made from other parts.
-    """
-    from xverse_v.weights.manifest import MANIFEST, check_manifest
-    from xverse_v.weights.release_yaml import parts_from_yaml
-
-    parts = parts_from_yaml(cfg_path)
-    if (out / MANIFEST).is_file():
-        source = check_manifest(out).source
-        found = source.get("adapters", {}) if isinstance(source, dict) else {}
-        expected = {parts.adapters.name: parts.adapters.stat().st_size}
-        if found != expected:
-            raise error("E670", folder=out, yaml=cfg_path, part="adapters", found=found, expected=expected)
-        note(say(f"Using {out}, made from these parts before.", f"使用先前由这些部件生成的 {out}。"))
-        return out
-    from xverse_v.weights.convert import convert
-
-    note(say(f"Putting the three parts together into {out}, once.", f"正在把三个部件合并到 {out}（仅此一次）。"))
-    convert(
-        parts.clip,
-        parts.llm,
-        parts.adapters,
-        out,
-        lora_alpha=parts.lora_alpha,
-        lora_rank=parts.lora_rank,
-        progress=note,
-    )
-    return out
 
 
 def _device(gpu_id: int) -> str | None:

@@ -2,7 +2,7 @@
 
 `eval_vqa.py` and `eval_chat.py` at the project's root call these two, so the release's commands work as they stand.
 Reads `evaluation_datasets.{gqa,okvqa,chat}` and `run.save_path`; the model is made once of the three parts that the
-same YAML names, and kept in `save_path/xverse-v-model`. Parses, calls, prints.
+same YAML names (`release_parts`). Parses, calls, prints.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import typer
 from xverse_v.errors import XverseError, error
 
 from .common import Device, Dtype, Json, load_assistant, note, say, show, show_json
+from .release_parts import DEFAULT_FOLDER, PartsFolder, folder_of_parts
 
 if TYPE_CHECKING:
     from xverse_v.evaluation.bundle import RunFolder
     from xverse_v.weights.release_yaml import Entry
 
 DATASETS = {"gqa": "GQA", "okvqa": "OKVQA"}
-MODEL_FOLDER = "xverse-v-model"
 _PLACEHOLDER = re.compile(r"^\s*$|\byour\b|your[_ -]|(^|/)path[/_ ]to|^<.*>$", re.IGNORECASE)
 _LONGEST = {"chat": 2048}  # new tokens where the YAML says nothing; 16 for the others, as released
 
@@ -121,6 +121,7 @@ def release_verb(
         str, typer.Option("--dataset", metavar="gqa|okvqa[,...]", help="Which of the YAML's data sets.")
     ] = "gqa",
     model: ModelFolder = None,
+    out: PartsFolder = DEFAULT_FOLDER,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N questions.")
     ] = None,
@@ -150,7 +151,7 @@ def release_verb(
     options = ModelOptions(
         device=own_device(device, share), dtype=dtype or "auto", batch_size=max(one.batch_size for one in sets)
     )
-    opened = open_model(model or str(made_model(cfg_path, save)), options, profile="release")
+    opened = open_model(model or str(folder_of_parts(cfg_path, out)), options, profile="release")
     reports = []
     for one in sets:
         (task,) = tasks_of(
@@ -177,34 +178,6 @@ def release_verb(
         note(last_line(report, scored))
 
 
-def made_model(cfg_path: Path, save: Path) -> Path:
-    """The converted model of a YAML's three parts, made at the first call. Raises what converting raises."""
-    from xverse_v.weights.convert import convert
-    from xverse_v.weights.release_yaml import parts_from_yaml
-
-    folder = save / MODEL_FOLDER
-    if folder.exists():
-        note(
-            say(
-                f"model: {folder}, made before; delete it to convert anew",
-                f"模型：{folder}，此前已转换；如需重新转换请删除",
-            )
-        )
-        return folder
-    parts = parts_from_yaml(cfg_path)
-    note(say(f"putting the three parts together in {folder}", f"正在将三个部分合并到 {folder}"))
-    convert(
-        parts.clip,
-        parts.llm,
-        parts.adapters,
-        folder,
-        lora_alpha=parts.lora_alpha,
-        lora_rank=parts.lora_rank,
-        progress=note,
-    )
-    return folder
-
-
 def _write_answers(folder: RunFolder, path: Path) -> Path:
     """The release's file: `{"answer", "question_id", "Prompt"}` a line."""
     from xverse_v.evaluation.digests import write_whole
@@ -220,6 +193,7 @@ def _write_answers(folder: RunFolder, path: Path) -> Path:
 def chat_verb(
     cfg_path: CfgPath,
     model: ModelFolder = None,
+    out: PartsFolder = DEFAULT_FOLDER,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
@@ -234,7 +208,7 @@ def chat_verb(
     config = ReleaseConfig(cfg_path)
     wanted, save = config.data_set("chat", images=False), config.save_path()
     conversations = _conversations(wanted.data)
-    assistant = load_assistant(model or str(made_model(cfg_path, save)), device, dtype)
+    assistant = load_assistant(model or str(folder_of_parts(cfg_path, out)), device, dtype)
     settings = SamplingSettings(max_new_tokens=wanted.max_new_tokens)
     target = save / "chat.jsonl"
     described = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from .common import say, show
+from .common import counted, say, show
 
 if TYPE_CHECKING:
     from xverse_v.errors import XverseError
@@ -31,7 +31,7 @@ def first_line(report: RunReport, share: Share) -> str:
     """What will be asked, and everything that is wrong with the data."""
     task, plan = report.task, report.plan
     parts = [
-        say(f"{report.rows} rows to ask", f"待提问 {report.rows} 行"),
+        say(f"{counted(report.rows, 'row')} to ask", f"待提问 {report.rows} 行"),
         say(f"{report.answered_before} answered before", f"此前已答 {report.answered_before} 行"),
         bad_text(plan.bad),
     ]
@@ -39,7 +39,7 @@ def first_line(report: RunReport, share: Share) -> str:
         count = len(plan.left_out)
         parts.append(say(f"{count} without an image left out by rule", f"按规则略去 {count} 行无图像的记录"))
     if plan.beyond:
-        parts.append(say(f"{plan.beyond} rows beyond --limit", f"--limit 之外 {plan.beyond} 行"))
+        parts.append(say(f"{counted(plan.beyond, 'row')} beyond --limit", f"--limit 之外 {plan.beyond} 行"))
     if task.data.differs:
         md5, known = task.data.md5, task.data.known_md5
         parts.append(say(f"md5 {md5} is not the known {known}", f"md5 为 {md5}，与已知的 {known} 不同"))
@@ -56,7 +56,7 @@ def last_line(report: RunReport, scored: Scored | None) -> str:
     """What came of it, with everything that was left out."""
     bad = [*report.plan.bad, *report.refusals]
     answered = report.rows - len(report.refusals)
-    parts = [say(f"{answered} of {report.rows} rows answered", f"{report.rows} 行中已答 {answered} 行"), bad_text(bad)]
+    parts = [say(f"{answered} of {counted(report.rows, 'row')} answered", f"{report.rows} 行中已答 {answered} 行"), bad_text(bad)]
     if scored and scored.scores:
         parts.append(headline(scored.scores[0]))
     if scored:
@@ -160,7 +160,7 @@ def score_document(folder: Path, scored: Scored) -> dict[str, Any]:
 def difference_text(found: Difference) -> None:
     """One benchmark's difference, on stdout."""
     profiles = found.profile_a if found.profile_a == found.profile_b else f"{found.profile_a} -> {found.profile_b}"
-    show(f"{found.benchmark} [{profiles}]: {len(found.changed)} of {found.rows} rows changed")
+    show(f"{found.benchmark} [{profiles}]: {len(found.changed)} of {counted(found.rows, 'row')} changed")
     for name, (before, after) in found.settings.items():
         show(f"  {name}: {before!r} -> {after!r}")
     for name, (before, after) in found.scores.items():
@@ -168,7 +168,7 @@ def difference_text(found: Difference) -> None:
             show(f"  {name}: {before:.2f} -> {after:.2f} ({after - before:+.2f})")
     if any(found.flips):
         won, lost = found.flips
-        show(f"  {won} rows score higher, {lost} lower; p = {found.chance():.3g} if neither run is better")
+        show(f"  score higher: {won}, lower: {lost}; p = {found.chance():.3g} if neither run is better")
     for reason, count in found.reasons().items():
         show(f"  {count} x {reason}")
     for row in found.changed[:LISTED]:
@@ -191,7 +191,7 @@ def verified_text(found: Verified) -> None:
     """One bundle's state, on stdout."""
     state = say("holds", "完好") if found.holds else say("DOES NOT HOLD", "不符")
     numbers = say(
-        f"{found.rows} rows, {found.scores} scores made again", f"{found.rows} 行，重算 {found.scores} 个得分"
+        f"{counted(found.rows, 'row')}, {counted(found.scores, 'score')} made again", f"{found.rows} 行，重算 {found.scores} 个得分"
     )
     show(f"{found.folder.path}: {state}; {numbers}; bundle {found.bundle[:12]}")
     for problem in found.problems:

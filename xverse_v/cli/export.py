@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, show, show_json
+from .common import Json, show, show_checks, show_json
 
 
 def export(
@@ -38,5 +38,4 @@ def export(
     lora = f", LoRA on {report.adapted} linears {kept}" if report.adapted else ""
     show(f"{report.out}: step {report.step}, {report.replaced} tensors replaced{lora}")
     show(f"weights id: {report.weights_id}")
-    for check in report.verified.checks:
-        show(f"{check.name}: {check.state} ({check.detail})")
+    show_checks(report.verified.checks)

@@ -11,7 +11,7 @@ import typer
 
 from xverse_v.errors import error
 
-from .common import Json, for_terminal, passing_note, print_error, say, show, show_json
+from .common import Json, for_terminal, passing_note, print_error, say, show, show_checks, show_json
 
 if TYPE_CHECKING:
     from xverse_v.inference.quantised_report import Asked, QuantisedReport
@@ -65,8 +65,7 @@ def verify(
     if json_:
         show_json(report.as_dict())
     else:
-        for check in report.checks:
-            show(f"{check.state:8}{check.name}: {check.detail}")
+        show_checks(report.checks)
         for problem in report.problems:
             print_error(problem, as_json=False)
         if report.passed:

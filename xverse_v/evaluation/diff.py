@@ -1,8 +1,9 @@
 """Two runs of the same benchmark, row by row: what changed, and at which step it began to.
 
-A row goes through steps: the question in the data, its image, the prompt, the tiles, the tokens, the answer, how the
-answer was read and scored. The reason of a changed row is the first step that differs, because the later ones follow
-from it. The file reads bundles and nothing else.
+A row goes through steps: the question in the data, its image, the prompt, the tiles, the tokens, the longest answer
+allowed, the answer, how the answer was read and scored. The reason of a changed row is the first step that differs,
+because the later ones follow from it. Another limit that changed no answer changed no row. The file reads bundles and
+nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from .digests import read_lines
 from .run_settings import flat
 from .scored import SCORES, Scored, read_scored
 
-STEPS = ("only in A", "only in B", "question", "image", "prompt", "refused", "tiles", "tokens", "answer", "scoring")
+_LIMIT = "max_new_tokens"
+STEPS = (
+    *("only in A", "only in B", "question", "image", "prompt", "refused"),
+    *("tiles", "tokens", "limit", "answer", "scoring"),
+)
 
 
 @dataclass(frozen=True)
@@ -106,15 +111,18 @@ def _steps(
     compared = {
         "question": lambda line: line["row"],
         "image": lambda line: line["images"],
-        "prompt": lambda line: line["prompt"],
+        "prompt": lambda line: {name: value for name, value in line["prompt"].items() if name != _LIMIT},
         "refused": lambda line: line["finish_reason"] == REFUSED,
         "tiles": lambda line: _tiles(line["facts"]),
         "tokens": lambda line: line["facts"].get("prompt_token_ids"),
-        "answer": lambda line: (line["text"], line["finish_reason"]),
     }
     for step, view in compared.items():
         if view(a) != view(b):
             yield step
+    if (a["text"], a["finish_reason"]) != (b["text"], b["finish_reason"]):
+        if a["prompt"][_LIMIT] != b["prompt"][_LIMIT]:
+            yield "limit"
+        yield "answer"
     if verdict_a and verdict_b and verdict_a != verdict_b:
         yield "scoring"
 

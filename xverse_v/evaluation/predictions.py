@@ -83,6 +83,9 @@ def parse_line(raw: bytes, path: Path, number: int) -> dict[str, Any]:
     return row
 
 
+_SYNC_SECONDS = 1.0  # what a failing machine may lose is asked again; a killed process loses nothing
+
+
 class Part:
     """This process's part. Use as a context manager; entering locks it and cuts off a torn end.
 
@@ -92,7 +95,7 @@ class Part:
     def __init__(self, folder: Path, share: Share, settings: str) -> None:
         self.path = _part(folder, share.rank, share.world)
         self._settings = settings
-        self._file = AppendedFile(self.path)
+        self._file = AppendedFile(self.path, _SYNC_SECONDS)
 
     def __enter__(self) -> Part:
         try:
@@ -112,11 +115,14 @@ class Part:
         self.close()
 
     def close(self) -> None:
-        """Let go of the lock; every line is on the disk already."""
-        self._file.close()
+        """Let go of the lock, with every line on the disk. Raises E721."""
+        try:
+            self._file.close()
+        except OSError as reason:
+            raise unwritable(self.path, reason) from reason
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Write one line and wait until it is on the disk. Raises E721."""
+        """Write one line; a process that dies now leaves it there. Raises E721."""
         text = canonical({**line, "settings": self._settings}) + "\n"
         try:
             self._file.append(text.encode("utf-8", "surrogatepass"))

@@ -3,15 +3,19 @@
 What crosses: key and value states in from the decoder's attention layers, the filled part of the buffer out.
 transformers' own `DynamicCache` copies everything it holds for each new token and needs rows of equal length. Here a
 row starts at column 0 and is as long as it is: rows join and leave a batch without the others moving, nothing is
-padded on the left, and a new token costs the write of one column. The file knows no tokens, no images and no requests.
+padded on the left, and a new token costs the write of one column. The stored segment that a row begins with is held by
+reference until a pass needs it in the buffer (`settle`): rows that ask about one image do not copy it. The file knows no
+tokens, no images and no requests.
 
 Letters: R rows there is room for, B rows of one forward, S tokens of each, H key-value heads, C columns, K head width.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +27,7 @@ from .shared import Group
 _COLUMN_BLOCK = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segment:
     """Keys and values of consecutive tokens of one row, a tensor [H, tokens, K] a layer. Nobody writes to them
     again.
@@ -50,6 +54,8 @@ class _Window:
         # Segments that lie in a row, at their places; also in one that was emptied, until it is written over. Held
         # weakly, because a buffer must not keep alive what a cache has forgotten.
         self.segments: list[dict[int, weakref.ref[Segment]]] = [{} for _ in range(rows)]
+        # The segment that a row begins with while its columns of the buffer are not written.
+        self.referenced: list[Segment | None] = [None] * rows
         self.rows = slice(0, rows)
         self.minimum_columns = 0
         self.counts: tuple[int, ...] = ()
@@ -62,13 +68,27 @@ class _Window:
 
     def beginning(self, row: int) -> list[Segment]:
         """The segments, one behind the other, that what ``row`` holds begins with."""
-        found: list[Segment] = []
-        at = 0
+        found = [] if (first := self.referenced[row]) is None else [first]
+        at = self.unwritten(row)
         while (kept := self.segments[row].get(at)) is not None and (segment := kept()) is not None:
             at += segment.tokens
             if at > self.lengths[row]:
                 break
             found.append(segment)
+        return found
+
+    def unwritten(self, row: int) -> int:
+        """Columns in front of ``row`` that are held by reference."""
+        first = self.referenced[row]
+        return 0 if first is None else first.tokens
+
+    def extents(self) -> list[tuple[int, int]]:
+        """Of each row, the columns of the buffer that hold something."""
+        found = []
+        for row, length in enumerate(self.lengths):
+            alive = [(at, kept()) for at, kept in self.segments[row].items()]
+            ends = [at + segment.tokens for at, segment in alive if segment is not None]
+            found.append((self.unwritten(row), max([length, *ends])))
         return found
 
     def written(self, row: int) -> None:
@@ -118,7 +138,9 @@ class _RowLayer(DynamicLayer):
             wanted = max(columns, self._window.minimum_columns, have + have // 2)
             have = -(-wanted // _COLUMN_BLOCK) * _COLUMN_BLOCK
         if (have_rows, have) != (self.keys.shape[0], self.keys.shape[2]):
-            self.keys, self.values = _widened(self.keys, have_rows, have), _widened(self.values, have_rows, have)
+            extents = self._window.extents()
+            self.keys = _widened(self.keys, have_rows, have, extents)
+            self.values = _widened(self.values, have_rows, have, extents)
 
     def get_seq_length(self) -> int:
         return self._window.longest
@@ -175,15 +197,37 @@ class RowCache(Cache):
         return places.clamp(min=0).to(device)
 
     def groups(self) -> list[Group]:
-        """The open rows by the segment they begin with, as far as all rows of a group go on alike."""
+        """The open rows by the segment they begin with; one of its own for each row without any."""
         if not self.layers:
             return []  # keys and values that are kept elsewhere are shared there, or not at all
         window = self._window
-        alike: dict[int, list[int]] = {}
+        alike: dict[int, tuple[Segment | None, list[int]]] = {}
         for row in range(window.rows.start, window.rows.stop):
-            beginning = window.beginning(row)
-            alike.setdefault(id(beginning[0]) if beginning else -1 - row, []).append(row)
-        return [Group(tuple(row - window.rows.start for row in rows), self._alike(rows)) for rows in alike.values()]
+            first = next(iter(window.beginning(row)), None)
+            alike.setdefault(-1 - row if first is None else id(first), (first, []))[1].append(row - window.rows.start)
+        return [
+            Group(tuple(rows)) if first is None else Group(tuple(rows), first.keys, first.values)
+            for first, rows in alike.values()
+        ]
+
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Write into the buffer what the open rows hold by reference: a plain kernel reads nothing else."""
+        window = self._window
+        for row in range(window.rows.start, window.rows.stop):
+            if (segment := window.referenced[row]) is not None:
+                self._write(row, 0, segment)
+                window.referenced[row] = None
+
+    def _write(self, row: int, start: int, segment: Segment) -> None:
+        stop = start + segment.tokens
+        for layer, keys, values in zip(self.layers, segment.keys, segment.values, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys[None], values[None])
+            layer.reserve(row + 1, stop)
+            layer.keys[row, :, start:stop] = keys
+            layer.values[row, :, start:stop] = values
+        self._window.segments[row][start] = weakref.ref(segment)
 
     def _alike(self, rows: Sequence[int]) -> int:
         """Columns in which all of these rows hold the same segments, from the first column on."""
@@ -202,6 +246,7 @@ class RowCache(Cache):
     def empty(self, row: int) -> None:
         """Forget ``row``; its columns are written over by whoever comes next."""
         self._window.lengths[row] = 0
+        self._window.referenced[row] = None
 
     @torch.inference_mode()
     def move(self, source: int, target: int, *, scrub: bool = False) -> None:
@@ -209,39 +254,38 @@ class RowCache(Cache):
 
         ``scrub``: the target failed and may hold NaN, which a mask does not stop (0 x NaN), so its row is zeroed first.
         """
+        window = self._window
         if scrub:
-            self._window.segments[target] = {}
+            window.segments[target], window.referenced[target] = {}, None
             for layer in self.layers if self.length(target) else ():
                 layer.keys[target].zero_()
                 layer.values[target].zero_()
         if source != target:
-            start, stop = self._alike((source, target)), self.length(source)  # what lies there already stays
+            # What lies there already stays.
+            start = window.unwritten(source) or (0 if window.referenced[target] else self._alike((source, target)))
+            stop = self.length(source)
             for layer in self.layers if start < stop else ():  # of an empty row there may be no buffer
                 layer.keys[target, :, start:stop] = layer.keys[source, :, start:stop]
                 layer.values[target, :, start:stop] = layer.values[source, :, start:stop]
-            self._window.lengths[target] = self.length(source)
-            self._window.segments[target] = dict(self._window.segments[source])
-            self._window.written(target)
+            window.lengths[target] = stop
+            window.segments[target] = dict(window.segments[source])
+            window.referenced[target] = window.referenced[source]
+            window.written(target)
         self.empty(source)
 
     @torch.inference_mode()
     def append(self, row: int, segment: Segment) -> None:
-        """Copy a stored segment behind what ``row`` holds, as if it had just been prefilled. The segment is only
-        read. If it lies there still, from who had the row before, nothing is copied.
+        """Put a stored segment behind what ``row`` holds, as if it had just been prefilled: the first one by reference,
+        others as a copy. The segment is only read. If it lies there still, from who had the row before, it stays.
         """
         window, start, stop = self._window, self.length(row), self.length(row) + segment.tokens
         there = window.segments[row].get(start)
-        if there is not None and there() is segment:
-            window.lengths[row] = stop
-            return
-        window.written(row)
-        for layer, keys, values in zip(self.layers, segment.keys, segment.values, strict=True):
-            if not layer.is_initialized:
-                layer.lazy_initialization(keys[None], values[None])
-            layer.reserve(row + 1, stop)
-            layer.keys[row, :, start:stop] = keys
-            layer.values[row, :, start:stop] = values
-        window.segments[row][start] = weakref.ref(segment)
+        if there is None or there() is not segment:
+            window.written(row)
+            if start:
+                self._write(row, start, segment)
+            else:
+                window.referenced[row] = segment
         window.lengths[row] = stop
 
     @torch.inference_mode()
@@ -256,8 +300,24 @@ class RowCache(Cache):
         return found
 
 
-def _widened(held: Tensor, rows: int, columns: int) -> Tensor:
-    # Zeros, because a masked column still takes part in 0 x value: it must not hold NaN.
-    wider = held.new_zeros(rows, held.shape[1], columns, held.shape[3])
-    wider[: held.shape[0], :, : held.shape[2]] = held
+def _widened(held: Tensor, rows: int, columns: int, extents: Iterable[tuple[int, int]]) -> Tensor:
+    """[rows, H, columns, K] with what ``held`` holds in the ``extents`` of its rows. Zeros elsewhere, because a masked
+    column still takes part in 0 x value: it must not hold NaN.
+    """
+    wider = _zeros((rows, held.shape[1], columns, held.shape[3]), held)
+    for row, (start, stop) in zip(range(held.shape[0]), extents, strict=False):
+        wider[row, :, start:stop] = held[row, :, start:stop]
     return wider
+
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """On the CPU, memory that the system hands out page by page as it is written, so that columns which a row holds by
+    reference cost nothing. Large pages would defeat that: one spans several rows.
+    """
+    count = math.prod(shape)
+    if like.device.type != "cpu" or not count:
+        return like.new_zeros(shape)
+    pages = mmap.mmap(-1, count * like.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=like.dtype).view(shape)

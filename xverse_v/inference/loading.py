@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from xverse_v.errors import error
+from xverse_v.linears import use_fast_linears
 from xverse_v.media import DEFAULT_LIMITS, MediaLimits
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, XverseVProcessor
 from xverse_v.model.tiling import Grid
@@ -129,6 +130,8 @@ def assemble(
     """An assistant around a network that is in memory already. ``weights_id`` must name its weights, and ``quantised``
     the kernels they were rounded for: caches rely on both.
     """
+    if network.device.type == "cpu":
+        use_fast_linears(network)
     conditions = Conditions(
         weights_id=weights_id,
         dtype=str(network.dtype).removeprefix("torch."),

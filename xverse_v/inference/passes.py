@@ -67,9 +67,11 @@ def _append(
 ) -> Tensor:
     """float[B, S, D], of each row the last ``counts`` positions -> the logits after the last one, float32[B, N]."""
     places = cache.open_rows(first, counts, embeds.device)
-    groups = _groups(model, cache, embeds)
+    groups = _groups(model, cache, len(counts))
+    if not groups:
+        cache.settle()
     mask = None
-    if cache.uneven:
+    if cache.uneven or (groups and embeds.shape[1] > 1):
         seen = torch.arange(cache.columns, device=embeds.device) <= places[:, :, None]  # bool[B, S, C]
         if can_prefill_together(model):
             # Of numbers, because eager attention adds it; sdpa takes it too.
@@ -91,14 +93,9 @@ def _append(
     return logits[:, -1].float()
 
 
-def _groups(model: XverseVForConditionalGeneration, cache: RowCache, embeds: Tensor) -> list[Group]:
-    """The open rows by their common beginnings, where attention over these is to be shared; else none.
-
-    Only in decode steps: with several tokens a row the plain kernel reads each row's beginning for all of them at once,
-    and sharing it among rows gained nothing when it was measured.
-    """
-    rows, tokens = embeds.shape[:2]
-    if rows < 2 or tokens > 1 or not can_prefill_together(model):
+def _groups(model: XverseVForConditionalGeneration, cache: RowCache, rows: int) -> list[Group]:
+    """The open rows by their common beginnings, where attention over these is to be shared; else none."""
+    if rows < 2 or not can_prefill_together(model):
         return []
     found = cache.groups()
-    return found if worth_sharing(found, cache.columns, model.config.text_config.num_attention_heads) else []
+    return found if worth_sharing(found, cache.columns) else []

@@ -27,23 +27,30 @@ if TYPE_CHECKING:
 NAME = "xverse_v_shared"
 
 _ROWS_A_GROUP = 4  # fewer, and the extra steps of a group cost more than they save
-_MOST_BYTES = 2**26  # of one layer's weights of attention, in float32: unlike a fused kernel, this one writes them
+_MOST_BYTES = 2**26  # of attention's weights at one time, in float32: unlike a fused kernel, this one writes them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """``rows`` among the open ones that hold the same keys and values in their first ``columns``."""
+    """``rows`` among the open ones that begin with the same keys and values, a tensor [L, c, K] a layer; a row that
+    shares nothing is a group without any.
+    """
 
     rows: tuple[int, ...]
-    columns: int
+    keys: tuple[Tensor, ...] = ()
+    values: tuple[Tensor, ...] = ()
+
+    @property
+    def columns(self) -> int:
+        """Columns shared."""
+        return self.keys[0].shape[1] if self.keys else 0
 
 
-def worth_sharing(groups: Sequence[Group], columns: int, heads: int) -> bool:
-    """Whether the rows of a decode step are many and alike enough: more than half of all that is read is saved."""
+def worth_sharing(groups: Sequence[Group], columns: int) -> bool:
+    """Whether the rows of a pass are many and alike enough: more than half of all that is read is saved."""
     rows = sum(len(group.rows) for group in groups)
     saved = sum((len(group.rows) - 1) * group.columns for group in groups)
-    small = rows * columns * heads * 4 <= _MOST_BYTES
-    return small and rows >= _ROWS_A_GROUP * len(groups) and 2 * saved > rows * columns
+    return rows >= _ROWS_A_GROUP * len(groups) and 2 * saved > rows * columns
 
 
 @contextmanager
@@ -75,25 +82,26 @@ def shared_attention(
 ) -> tuple[Tensor, None]:
     """[B, H, S, K], twice [B, L, C, K] and a mask float[B, 1, S, C] to add -> [B, S, H, K].
 
-    No mask means that every token sees every column, as in a decode step of rows of equal length.
+    No mask means that every token sees every column, as in a decode step of rows of equal length. Of the columns that
+    a group shares nothing is read here: they need not be written.
     """
+    layer = module.layer_idx
     query = query * scaling
-    if len(groups) == 1:
-        return _attend(query, key, value, attention_mask, groups[0].columns), None
     found = torch.empty_like(query.transpose(1, 2))
+    most = max(1, _MOST_BYTES // (4 * query.shape[1] * query.shape[2] * key.shape[2]))  # rows at one time
     for group in groups:
-        rows = torch.tensor(group.rows, device=query.device)
-        mask = None if attention_mask is None else attention_mask[rows]
-        beginning = key[group.rows[0], :, : group.columns], value[group.rows[0], :, : group.columns]
-        own = key[rows, :, group.columns :], value[rows, :, group.columns :]
-        found[rows] = _merged(query[rows], beginning, own, mask)
+        beginning = (group.keys[layer], group.values[layer]) if group.keys else (key[0, :, :0], value[0, :, :0])
+        for some in range(0, len(group.rows), most):
+            rows = _index(group.rows[some : some + most])
+            own = key[rows, :, group.columns :], value[rows, :, group.columns :]
+            mask = None if attention_mask is None else attention_mask[rows]
+            found[rows] = _merged(query[rows], beginning, own, mask)
     return found, None
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, columns: int) -> Tensor:
-    """All rows in one group: nothing is gathered."""
-    beginning = key[0, :, :columns], value[0, :, :columns]
-    return _merged(query, beginning, (key[:, :, columns:], value[:, :, columns:]), mask)
+def _index(rows: tuple[int, ...]) -> slice | list[int]:
+    """Neighbours as a slice, which gathers nothing."""
+    return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == len(rows) - 1 else list(rows)
 
 
 def _merged(query: Tensor, beginning: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:

@@ -56,7 +56,7 @@ def make_question(rng: random.Random, board: Board, kind: str, language: str, *,
         answer = words["yes" if colour in [other.colour for other in board.tags] else "no"]
     templates = ASK[language][kind]
     template = templates[0] if plain else rng.choice(templates)
-    return QA(kind, language, template.format(c=colours[colour], w=noun(language, tag.text)), answer)
+    return QA(kind, language, phrases.fill(template, c=colours[colour], w=noun(language, tag.text)), answer)
 
 
 def caption(language: str, board: Board) -> str:

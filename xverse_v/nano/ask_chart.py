@@ -116,7 +116,7 @@ def make_question(rng: random.Random, chart: Chart, kind: str, language: str, *,
         answer = words["yes" if colour in [item.colour for item in chart.items] else "no"]
     templates = ASK[language][kind][chart.kind]
     template = templates[0] if plain else rng.choice(templates)
-    return QA(kind, language, template.format(c=colours[colour], d=colours[other.colour]), answer)
+    return QA(kind, language, phrases.fill(template, c=colours[colour], d=colours[other.colour]), answer)
 
 
 def caption(language: str, chart: Chart) -> str:

@@ -57,7 +57,7 @@ def make_question(rng: random.Random, pair: tuple[Scene, Scene], kind: str, lang
         if filled is None:
             return None
         template = rng.choice(ASK_ONE[language][part])
-        return QA(kind, language, template.format(i=NTH[language][which], **filled[0]), filled[1])
+        return QA(kind, language, phrases.fill(template, i=NTH[language][which], **filled[0]), filled[1])
     counts = [len(scene.things) for scene in pair]
     if kind == "pair_more":
         if counts[0] == counts[1]:
@@ -67,4 +67,4 @@ def make_question(rng: random.Random, pair: tuple[Scene, Scene], kind: str, lang
     shape = rng.choice(sorted(held[0] & held[1])) if held[0] & held[1] and rng.random() < 0.5 else rng.choice(SHAPES)
     word = phrases.SHAPE_WORDS[language][shape]
     answer = phrases.WORDS[language]["yes" if shape in held[0] & held[1] else "no"]
-    return QA(kind, language, rng.choice(ASK[language][kind]).format(s=word), answer)
+    return QA(kind, language, phrases.fill(rng.choice(ASK[language][kind]), s=word), answer)

@@ -1,6 +1,6 @@
 """The built-in model's training data as files, in the formats that everyone's data comes in.
 
-    python -m xverse_v.nano.data data/nano [--pairs 12000] [--conversations 16000]
+    python -m xverse_v.nano.data data/nano [--pairs 12000] [--conversations 32000]
 
 What crosses: a folder name in; out come `pairs-00000.tar` ... (image and caption, for stage 1), `conversations.json`
 and `held_out.json` (LLaVA's form, for stage 2) with `images/`. The same command writes the same bytes. This file
@@ -34,12 +34,13 @@ from xverse_v.nano.world import make_scene, split_seed
 log = logging.getLogger(__name__)
 PAIRS_A_SHARD = 500
 TURNS = 4
+LOG_EVERY = 2000  # conversations
 HELD_OUT = 2**38  # first number of the held-out conversations in their split
 # What sample number n is about, by n modulo the length.
 PAIR_MIX = ("scene", "card", "chart", "written", "scene", "card", "chart", "card", "board")
 TALK_MIX = (
-    "scene", "board", "chart", "written", "pair", "scene", "board", "chart", "scene", "written", "board", "scene",
-    "pair", "chart", "scene", "talk",
+    "scene", "board", "chart", "written", "pair", "board", "scene", "written", "board", "scene", "chart", "pair", "board",
+    "written", "scene", "board", "scene", "pair", "chart", "written", "scene", "talk",
 )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def _pair(number: int) -> tuple[bytes, str]:
     return png(picture), caption(picture, LANGUAGES[(number + 1) % 2]).answer
 
 
-def write_shard(folder: Path, start: int, stop: int) -> None:
+def write_shard(folder: Path, start: int, stop: int) -> Path:
     """One tar shard of `N.png` and `N.txt`."""
     path = folder / f"pairs-{start // PAIRS_A_SHARD:05}.tar"
     with tarfile.open(path.with_suffix(".partial"), "w") as shard:
@@ -91,6 +92,11 @@ def write_shard(folder: Path, start: int, stop: int) -> None:
                 member.size = len(content)
                 shard.addfile(member, io.BytesIO(content))
     path.with_suffix(".partial").rename(path)
+    return path
+
+
+def _write_shard(numbers: tuple[Path, int, int]) -> Path:
+    return write_shard(*numbers)
 
 
 # Stage 2 --------------------------------------------------------------------------------------------------------------
@@ -159,7 +165,11 @@ class _Recorder:
 def write_conversations(folder: Path, name: str, numbers: range, spread: Callable[..., Iterator[Any]]) -> None:
     """LLaVA JSON with its images beside it."""
     (folder / "images").mkdir(exist_ok=True)
-    records = list(spread(_Recorder(folder), numbers, 50))
+    records = []
+    for record in spread(_Recorder(folder), numbers, 50):
+        records.append(record)
+        if len(records) % LOG_EVERY == 0:
+            log.info("%s: %d of %d conversations drawn", name, len(records), len(numbers))
     text = "[\n" + ",\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\n]\n"
     (folder / name).write_text(text, encoding="utf-8")
 
@@ -169,7 +179,9 @@ def write_data(folder: Path, pairs: int, conversations: int, workers: int) -> No
     folder.mkdir(parents=True, exist_ok=True)
     starts = [s for s in range(0, pairs, PAIRS_A_SHARD) if not (folder / f"pairs-{s // PAIRS_A_SHARD:05}.tar").exists()]
     with get_context("spawn").Pool(workers) as crew:
-        crew.starmap(write_shard, [(folder, start, min(pairs, start + PAIRS_A_SHARD)) for start in starts], chunksize=1)
+        work = [(folder, start, min(pairs, start + PAIRS_A_SHARD)) for start in starts]
+        for count, path in enumerate(crew.imap(_write_shard, work), start=1):
+            log.info("%s written, %d of %d shards", path, count, len(work))
         for name, numbers in (
             ("held_out.json", range(HELD_OUT, HELD_OUT + max(16, conversations // 50))),
             ("conversations.json", range(conversations)),
@@ -183,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the built-in model's data.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pairs", type=int, default=12000, help="image-text pairs of stage 1")
-    parser.add_argument("--conversations", type=int, default=16000, help="conversations of stage 2")
+    parser.add_argument("--conversations", type=int, default=32000, help="conversations of stage 2")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,12 +1,15 @@
 """The words of the world in both languages, and the ways in which people ask.
 
-What crosses: tables. `{s}` is a shape, `{ss}` shapes, `{c}` a colour, `{x}` a described object, `{p}` a place.
+What crosses: tables, and `fill`. `{s}` is a shape, `{ss}` shapes, `{c}` a colour, `{x}` a described object, `{p}` a place.
 The first template of a kind is its plainest form; the first word of a place is the one that answers use.
 """
 
 # ruff: noqa: E501 (tables of words: a Chinese character counts double)
 from __future__ import annotations
 
+import re
+
+_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou8])")
 Language = str  # "en" or "zh"
 
 SHAPE_WORDS = {
@@ -194,3 +197,8 @@ SMALL_TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     (("你会说英文吗？", "你会说中文吗？"), "会，我用中文和英文回答。"),
 )
 NO_IMAGE = {"en": "I see no image. Please give me one.", "zh": "我没有看到图片，请给我一张。"}
+
+
+def fill(template: str, **values: object) -> str:
+    """The template with its values; an English "a" becomes "an" in front of a vowel or of "8"."""
+    return _ARTICLE.sub(r"\1n ", template.format(**values))

@@ -59,7 +59,7 @@ def description(language: str, scene: Scene) -> str:
     held |= {(found.row, found.column): written.format(found.digit.value) for found in scene.digits}
     words = [held[cell] for cell in sorted(held)]
     if language == "en":
-        words = ["a " + word if word[0] not in "aeiou" else "an " + word for word in words]
+        words = [phrases.fill("a {x}", x=word) for word in words]
     comma, last = (", ", " and ") if language == "en" else ("、", "和")
     return words[0] if len(words) == 1 else comma.join(words[:-1]) + last + words[-1]
 
@@ -200,7 +200,7 @@ def make_question(rng: random.Random, scene: Scene, kind: str, language: str, *,
         return None
     values, answer = filled
     templates = phrases.ASK[language][kind]
-    question = (templates[0] if plain else rng.choice(templates)).format(**values)
+    question = phrases.fill(templates[0] if plain else rng.choice(templates), **values)
     if not plain and language == "en" and rng.random() < 0.1:
         question = question[0].lower() + question[1:]
     if not plain and rng.random() < 0.1:

@@ -17,7 +17,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+
+from xverse_v.linears import linear
 
 Kind = Literal["int8", "int4"]
 Product = Callable[[Tensor], Tensor]

@@ -65,7 +65,7 @@ def inference_ladders(options: InferenceOptions) -> list[Ladder]:
     """Settings in the order of what they cost the user; each ladder from its gentlest step on."""
     rows = range(options.batch - 1, 0, -max(1, options.batch // MOST_TRIED))
     batch = [Step(f"--batch {count}", {"batch": count}, "same answers, fewer at a time") for count in rows]
-    quantised = "an engine that quantises; published for the text model alone, MMLU 60.2 in bfloat16, "
+    quantised = "ask --quantise {0}, or an engine that quantises; published for the text model alone, MMLU 60.2 in "
     reuse = {"prefix_bytes": 0, "feature_bytes": 0}
     kept = options.prefix_bytes != 0 or options.feature_bytes != 0
     return [
@@ -79,8 +79,8 @@ def inference_ladders(options: InferenceOptions) -> list[Ladder]:
             if count < options.new_tokens
         ],
         _gpus(options),
-        _dtypes(options.dtype, "int8", quantised + "60.3 in int8"),
-        _dtypes(options.dtype, "int4", quantised + "55.0 in int4"),
+        _dtypes(options.dtype, "int8", quantised.format("int8") + "bfloat16, 60.3 in int8"),
+        _dtypes(options.dtype, "int4", quantised.format("int4") + "bfloat16, 55.0 in int4"),
     ]
 
 

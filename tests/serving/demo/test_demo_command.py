@@ -15,6 +15,7 @@ import typer
 import yaml
 
 from tests.weights.tiny_parts import copied_parts
+from xverse_v.cli.release_parts import folder_of_parts
 from xverse_v.errors import XverseError
 from xverse_v.weights.release_yaml import MODEL_YAML
 
@@ -67,11 +68,11 @@ def test_the_releases_line_converts_once_and_serves(project, tmp_path, served, c
 
 def test_a_folder_of_other_parts_is_not_taken_for_them(project, tmp_path, served):
     out = tmp_path / "model"
-    assert command.folder_of_parts(project, out) == out
+    assert folder_of_parts(project, out) == out
     adapters = Path(yaml.safe_load(project.read_text())["model"]["ckpt"])
     adapters.write_bytes(adapters.read_bytes() + b"0")
     with pytest.raises(XverseError, match="E670"):
-        command.folder_of_parts(project, out)
+        folder_of_parts(project, out)
 
 
 def test_mistakes_on_the_line(served, capsys):
