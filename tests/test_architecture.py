@@ -26,7 +26,7 @@ MAY_USE = {
     "batch": {"inference", "media", "appending"},
     "evaluation": {"inference", "media", "model", "appending"},
     "serving": {"inference", "media", "model", "inspector"},
-    "speed": {"inference", "training", "nano", "weights", "model", "media", "quantisation", "serving"},
+    "speed": {"inference", "training", "nano", "weights", "model", "media", "quantisation", "serving", "linears"},
     "_registration": {"model"},
 }
 

@@ -7,8 +7,8 @@ from sizes alone, never from a clock: the same call gives the same bits in every
 differ in the order of their sums (docs/numerics.md).
 
 In: a module. Out: the same module, whose large `nn.Linear`s compute so. Names, weights and everything that is saved
-stay as they are. Training does not use it: oneDNN compiles a kernel for each count of rows and keeps it, and there every
-step has other counts. Nothing here knows what a layer is for.
+stay as they are. Training does not use it: oneDNN compiles a kernel for each count of rows and keeps it, and there
+every step has other counts. Nothing here knows what a layer is for.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.inference.small_model import small_processor
 from xverse_v.inference.cache import FeatureCache, PrefixCache, chain_keys, content_key
-from xverse_v.inference.kv import Segment
 from xverse_v.inference.prompt import PromptBuilder
+from xverse_v.inference.window import Segment
 
 BUILDER = PromptBuilder(small_processor())
 

@@ -7,8 +7,9 @@ import torch
 
 from tests.inference.small_model import small_model
 from tests.inference.test_kv import LAYERS, assert_close, full, ids
-from xverse_v.inference.kv import RowCache, Segment
+from xverse_v.inference.kv import RowCache
 from xverse_v.inference.passes import decode, prefill, prefill_together
+from xverse_v.inference.window import Segment
 
 ROWS = 12
 
@@ -31,7 +32,7 @@ def test_any_order_of_joining_growing_moving_and_leaving(seed):
         joining = dice.randint(0, ROWS - len(rows)) if step % 3 == 0 else 0
         fresh = []
         for place in range(len(rows), len(rows) + joining):
-            kind = dice.choice((step // 30, ) * 14 + (0, 1, 2, None))
+            kind = dice.choice((step // 30,) * 14 + (0, 1, 2, None))
             if kind is None:
                 fresh.append(ids(0, seed=0))
             else:

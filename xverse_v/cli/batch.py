@@ -32,12 +32,12 @@ from .common import (
     Temperature,
     TopK,
     TopP,
-    counted,
     given_options,
     note,
     say,
     show_json,
 )
+from .counting import counted
 
 if TYPE_CHECKING:
     from xverse_v.batch import BatchReport, InputIndex, OutputFile
@@ -231,7 +231,8 @@ def _summarise(report: BatchReport, index: InputIndex, output: OutputFile, secon
     note(
         say(
             f"{output.path}: {counted(report.rows, 'row')}, {report.answered} answered now ({seconds:.1f} s), "
-            f"{report.answered_before} before, {len(report.skips)} skipped, {counted(index.bad, 'unusable line')} left out",
+            f"{report.answered_before} before, {len(report.skips)} skipped, "
+            f"{counted(index.bad, 'unusable line')} left out",
             f"{output.path}：共 {report.rows} 行，本次回答 {report.answered} 行（{seconds:.1f} 秒），"
             f"此前 {report.answered_before} 行，跳过 {len(report.skips)} 行，略去不可用的输入行 {index.bad} 行",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from xverse_v.inference.assistant import Assistant
     from xverse_v.inference.sampling import SamplingOptions
-    from xverse_v.weights.verify import Check
 
 _SAMPLING = "Sampling (default: the model's own profile)"
 _IMAGES = "Images"
@@ -264,17 +263,6 @@ def show_json(document: Mapping[str, Any] | list[Any]) -> None:
 def note(text: str = "") -> None:
     """A line for the person watching, on stderr: progress, receipts, warnings."""
     print(text, file=sys.stderr, flush=True)
-
-
-def show_checks(checks: Iterable[Check]) -> None:
-    """One line each: state, name, detail."""
-    for check in checks:
-        show(f"{check.state:8}{check.name}: {check.detail}")
-
-
-def counted(count: int, noun: str) -> str:
-    """"1 row", "2,000 rows"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def say(english: str, chinese: str) -> str:

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from xverse_v.errors import error
 
-from .common import Device, Json, Model, counted, note, show, show_json
+from .common import Device, Json, Model, note, show, show_json
+from .counting import counted
 
 if TYPE_CHECKING:
     from xverse_v.training.data.check import CheckReport
@@ -134,7 +135,8 @@ def _print_report(report: CheckReport, fixed: FixReport | None, lengths: bool, u
         note(f"{unreadable:,} images of the benchmark cannot be read; for those only the questions were compared.")
     if fixed is not None:
         show(f"Clean copy: {fixed.out} with {counted(fixed.kept, 'row')}; use it with --image-root {fixed.image_root}")
-        show(f"{counted(fixed.changed.total(), 'change')}, {counted(fixed.removed.total(), 'row')} left out; listed in {fixed.changes}")
+        changes, removed = counted(fixed.changed.total(), "change"), counted(fixed.removed.total(), "row")
+        show(f"{changes}, {removed} left out; listed in {fixed.changes}")
 
 
 def _safe(text: str) -> str:

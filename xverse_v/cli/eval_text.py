@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from .common import counted, say, show
+from .common import say, show
+from .counting import counted
 
 if TYPE_CHECKING:
     from xverse_v.errors import XverseError
@@ -56,7 +57,10 @@ def last_line(report: RunReport, scored: Scored | None) -> str:
     """What came of it, with everything that was left out."""
     bad = [*report.plan.bad, *report.refusals]
     answered = report.rows - len(report.refusals)
-    parts = [say(f"{answered} of {counted(report.rows, 'row')} answered", f"{report.rows} 行中已答 {answered} 行"), bad_text(bad)]
+    parts = [
+        say(f"{answered} of {counted(report.rows, 'row')} answered", f"{report.rows} 行中已答 {answered} 行"),
+        bad_text(bad),
+    ]
     if scored and scored.scores:
         parts.append(headline(scored.scores[0]))
     if scored:
@@ -191,7 +195,8 @@ def verified_text(found: Verified) -> None:
     """One bundle's state, on stdout."""
     state = say("holds", "完好") if found.holds else say("DOES NOT HOLD", "不符")
     numbers = say(
-        f"{counted(found.rows, 'row')}, {counted(found.scores, 'score')} made again", f"{found.rows} 行，重算 {found.scores} 个得分"
+        f"{counted(found.rows, 'row')}, {counted(found.scores, 'score')} made again",
+        f"{found.rows} 行，重算 {found.scores} 个得分",
     )
     show(f"{found.folder.path}: {state}; {numbers}; bundle {found.bundle[:12]}")
     for problem in found.problems:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, show, show_checks, show_json
+from .common import Json, show, show_json
+from .verify import show_checks
 
 
 def export(

@@ -4,6 +4,7 @@ weights/verify.py and inference/quantised_report.py do it."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,10 +12,11 @@ import typer
 
 from xverse_v.errors import error
 
-from .common import Json, for_terminal, passing_note, print_error, say, show, show_checks, show_json
+from .common import Json, for_terminal, passing_note, print_error, say, show, show_json
 
 if TYPE_CHECKING:
     from xverse_v.inference.quantised_report import Asked, QuantisedReport
+    from xverse_v.weights.verify import Check
 
 _QUANTISED = "Quantised weights"
 _SHOWN = 10  # changed answers in the table; --json has all
@@ -162,3 +164,9 @@ def _table(report: QuantisedReport) -> None:
                 "在这台机器上比浮点更慢，因此该模型使用 --quantise 会被拒绝。",
             )
         )
+
+
+def show_checks(checks: Iterable[Check]) -> None:
+    """One line each: state, name, detail."""
+    for check in checks:
+        show(f"{check.state:8}{check.name}: {check.detail}")

@@ -22,7 +22,7 @@ from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from .kv import Segment
+from .window import Segment
 
 GIB = 2**30
 DEFAULT_PREFIX_BYTES = GIB

@@ -4,8 +4,8 @@ What crosses: key and value states in from the decoder's attention layers, the f
 transformers' own `DynamicCache` copies everything it holds for each new token and needs rows of equal length. Here a
 row starts at column 0 and is as long as it is: rows join and leave a batch without the others moving, nothing is
 padded on the left, and a new token costs the write of one column. The stored segment that a row begins with is held by
-reference until a pass needs it in the buffer (`settle`): rows that ask about one image do not copy it. The file knows no
-tokens, no images and no requests.
+reference until a pass needs it in the buffer (`settle`): rows that ask about one image do not copy it. The file knows
+no tokens, no images and no requests.
 
 Letters: R rows there is room for, B rows of one forward, S tokens of each, H key-value heads, C columns, K head width.
 """
@@ -16,90 +16,21 @@ import math
 import mmap
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from .shared import Group
+from .window import Segment, Window
 
 _COLUMN_BLOCK = 64
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Segment:
-    """Keys and values of consecutive tokens of one row, a tensor [H, tokens, K] a layer. Nobody writes to them
-    again.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-
-    @property
-    def tokens(self) -> int:
-        return self.keys[0].shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held. The tensors own their storage whole, so this is exact."""
-        return sum(tensor.untyped_storage().nbytes() for tensor in self.keys + self.values)
-
-
-class _Window:
-    """Which rows the next forward writes, and where: shared by all layers of one `RowCache`."""
-
-    def __init__(self, rows: int) -> None:
-        self.lengths = [0] * rows
-        # Segments that lie in a row, at their places; also in one that was emptied, until it is written over. Held
-        # weakly, because a buffer must not keep alive what a cache has forgotten.
-        self.segments: list[dict[int, weakref.ref[Segment]]] = [{} for _ in range(rows)]
-        # The segment that a row begins with while its columns of the buffer are not written.
-        self.referenced: list[Segment | None] = [None] * rows
-        self.rows = slice(0, rows)
-        self.minimum_columns = 0
-        self.counts: tuple[int, ...] = ()
-        self.stop = 0  # columns in use once the forward has written
-        self.scatter: tuple[Tensor, Tensor, Tensor] | None = None
-
-    @property
-    def longest(self) -> int:
-        return max(self.lengths[self.rows], default=0)
-
-    def beginning(self, row: int) -> list[Segment]:
-        """The segments, one behind the other, that what ``row`` holds begins with."""
-        found = [] if (first := self.referenced[row]) is None else [first]
-        at = self.unwritten(row)
-        while (kept := self.segments[row].get(at)) is not None and (segment := kept()) is not None:
-            at += segment.tokens
-            if at > self.lengths[row]:
-                break
-            found.append(segment)
-        return found
-
-    def unwritten(self, row: int) -> int:
-        """Columns in front of ``row`` that are held by reference."""
-        first = self.referenced[row]
-        return 0 if first is None else first.tokens
-
-    def extents(self) -> list[tuple[int, int]]:
-        """Of each row, the columns of the buffer that hold something."""
-        found = []
-        for row, length in enumerate(self.lengths):
-            alive = [(at, kept()) for at, kept in self.segments[row].items()]
-            ends = [at + segment.tokens for at, segment in alive if segment is not None]
-            found.append((self.unwritten(row), max([length, *ends])))
-        return found
-
-    def written(self, row: int) -> None:
-        """Whatever lay behind what ``row`` holds is no more."""
-        self.segments[row] = {at: kept for at, kept in self.segments[row].items() if at < self.lengths[row]}
 
 
 class _RowLayer(DynamicLayer):
     """Keys and values of one decoder layer, [R, H, C, K] each."""
 
-    def __init__(self, window: _Window) -> None:
+    def __init__(self, window: Window) -> None:
         super().__init__()
         self._window = window
 
@@ -153,7 +84,7 @@ class RowCache(Cache):
     """
 
     def __init__(self, layers: int, rows: int) -> None:
-        self._window = _Window(rows)
+        self._window = Window(rows)
         super().__init__(layers=[_RowLayer(self._window) for _ in range(layers)])
 
     def length(self, row: int) -> int:

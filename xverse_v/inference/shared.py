@@ -85,7 +85,7 @@ def shared_attention(
     No mask means that every token sees every column, as in a decode step of rows of equal length. Of the columns that
     a group shares nothing is read here: they need not be written.
     """
-    layer = module.layer_idx
+    layer: int = module.layer_idx  # type: ignore[assignment]
     query = query * scaling
     found = torch.empty_like(query.transpose(1, 2))
     most = max(1, _MOST_BYTES // (4 * query.shape[1] * query.shape[2] * key.shape[2]))  # rows at one time

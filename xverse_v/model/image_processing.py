@@ -100,7 +100,10 @@ class XverseVImageProcessor(PilBackend):
             views = cut_views(rgb, grid, tile_size)
             stacks.append(normalise(views, tuple(image_mean), tuple(image_std)))
             num_views.append(len(views))
-        data = {"pixel_values": stacks[0] if len(stacks) == 1 else np.concatenate(stacks), "num_views": np.asarray(num_views)}
+        data = {
+            "pixel_values": stacks[0] if len(stacks) == 1 else np.concatenate(stacks),
+            "num_views": np.asarray(num_views),
+        }
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def get_number_of_image_patches(self, height: int, width: int, images_kwargs: dict[str, Any] | None = None) -> int:

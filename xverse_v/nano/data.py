@@ -39,8 +39,8 @@ HELD_OUT = 2**38  # first number of the held-out conversations in their split
 # What sample number n is about, by n modulo the length.
 PAIR_MIX = ("scene", "card", "chart", "written", "scene", "card", "chart", "card", "board")
 TALK_MIX = (
-    "scene", "board", "chart", "written", "pair", "board", "scene", "written", "board", "scene", "chart", "pair", "board",
-    "written", "scene", "board", "scene", "pair", "chart", "written", "scene", "talk",
+    "scene", "board", "chart", "written", "pair", "board", "scene", "written", "board", "scene", "chart", "pair",
+    "board", "written", "scene", "board", "scene", "pair", "chart", "written", "scene", "talk",
 )  # fmt: skip
 
 

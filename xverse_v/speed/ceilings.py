@@ -18,7 +18,9 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from xverse_v.linears import linear
 from xverse_v.weights.plan_time import Rates
 
 BUFFER_BYTES = {"cpu": 2**29, "cuda": 2**32}
@@ -114,13 +116,16 @@ def measure_ceilings(
 
 
 def matrix_rate(device: str, dtype: str, sides: Sequence[int], *, repeats: int = REPEATS) -> Rate:
-    """Square products of float[side, side] in `dtype`, FLOP/s; of several sides the fastest one counts.
+    """Square products of float[side, side] in `dtype`, FLOP/s; of several sides, and on the CPU of the two libraries
+    that compute float32 (`linears`), the fastest one counts.
 
     A dtype without a fast kernel (bfloat16 on a CPU without AVX512 or AMX) is measured at an eighth of the side only.
     """
     trial = _product(device, dtype, max(1, min(sides) // 8), 3)
     expected = [side for side in sides if 2 * side**3 / trial.best < SLOWEST_PRODUCT]
     found = [_product(device, dtype, side, repeats) for side in expected]
+    if device == "cpu" and dtype == "float32":
+        found += [_product(device, dtype, side, repeats, linear) for side in expected]
     return max(found, key=lambda rate: rate.best, default=trial)
 
 
@@ -163,13 +168,15 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def _product(device: str, dtype: str, side: int, repeats: int) -> Rate:
+def _product(
+    device: str, dtype: str, side: int, repeats: int, product: Callable[[Tensor, Tensor], Tensor] = torch.mm
+) -> Rate:
     wanted = getattr(torch, dtype)
     left = torch.randn(side, side, device=device).to(wanted)
     right = torch.randn(side, side, device=device).to(wanted)
-    out = torch.empty(side, side, dtype=wanted, device=device)
-    times = seconds_of(lambda: torch.mm(left, right, out=out), device, repeats=repeats)
-    return Rate(f"matrix {dtype}", "FLOP/s", tuple(2 * side**3 / t for t in times), f"{side} x {side} product")
+    times = seconds_of(lambda: product(left, right), device, repeats=repeats)
+    library = ", oneDNN" if product is linear else ""
+    return Rate(f"matrix {dtype}", "FLOP/s", tuple(2 * side**3 / t for t in times), f"{side} x {side} product{library}")
 
 
 def _read_by_product(device: str, size: int, repeats: int) -> Rate:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xverse_v.inference.kv import RowCache, Segment
+from xverse_v.inference.kv import RowCache
+from xverse_v.inference.window import Segment
 
 from .context import Append, Context, Floats
 

@@ -1,0 +1,8 @@
+"""Numbers with their nouns, for what verbs print in English."""
+
+from __future__ import annotations
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 row", "2,000 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
