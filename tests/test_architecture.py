@@ -26,7 +26,18 @@ MAY_USE = {
     "batch": {"inference", "media", "appending"},
     "evaluation": {"inference", "media", "model", "appending"},
     "serving": {"inference", "media", "model", "inspector"},
-    "speed": {"inference", "training", "nano", "weights", "model", "media", "quantisation", "serving", "linears"},
+    "speed": {
+        "inference",
+        "training",
+        "nano",
+        "weights",
+        "model",
+        "media",
+        "quantisation",
+        "serving",
+        "linears",
+        "engines",
+    },
     "_registration": {"model"},
 }
 

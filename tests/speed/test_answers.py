@@ -10,10 +10,11 @@ from xverse_v.model.tiling import choose_grid
 from xverse_v.speed import generate
 from xverse_v.speed.ceilings import Ceilings, Rate
 from xverse_v.speed.generate import Case, Measured, first_difference, image_size
-from xverse_v.speed.peers import OURS, RELEASE, STOCK, Ours, build_peer, stock_network
+from xverse_v.speed.peers import OURS, RELEASE, STOCK, Ours, stock_network
 from xverse_v.speed.records import Record
 from xverse_v.speed.sizes import SIZES, build_network, build_processor, shape_of
 from xverse_v.speed.subject import Subject, build_subject
+from xverse_v.speed.ways import build_peer
 
 MADE_UP = Rate("made up", "FLOP/s", (1e9,), "no probe")
 CEILINGS = Ceilings("made up", 1, {"float32": MADE_UP}, (MADE_UP,), MADE_UP)

@@ -31,7 +31,9 @@ Dtype = Annotated[
 Repeat = Annotated[int, typer.Option("--repeat", metavar="N", help="Runs of each; the median counts.")]
 Peer = Annotated[
     list[str] | None,
-    typer.Option("--peer", metavar="release|transformers", help="Also run this way, on the same weights. Repeatable."),
+    typer.Option(
+        "--peer", metavar="release|transformers|llamacpp", help="Also run this way, on the same weights. Repeatable."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to compute.")]
 

@@ -140,11 +140,14 @@ def report(
     from xverse_v.speed.serving import ServingCase
     from xverse_v.speed.subject import build_subject, shape_named
     from xverse_v.speed.training import TrainingCase
+    from xverse_v.speed.ways import has_llamacpp
 
     under = conditions(device)
     ceilings = measured_ceilings(device, ("float32", "bfloat16"))
     subject = build_subject(None, size, "float32", device)
     peers, fewer = ["release", "transformers"], max(1, repeat - 1)
+    if device == "cpu" and has_llamacpp():
+        peers.append("llamacpp")
     int8 = device == "cpu"
     parts = [
         sections.roofline_section(subject.shape, ceilings, views),

@@ -98,7 +98,7 @@ def measure_answers(
 ) -> Measured:
     """Each way answers `case.repeats` questions about one image, ways taking turns.
 
-    Raises E813 when a way's tokens differ from the first way's in float32.
+    Raises E813 when the tokens of an exact way differ from the first way's in float32.
     """
     image, runs = noise_image(*image_size(case.views)), {way.name: list[Run]() for way in ways}
     for repeat in range(case.repeats):
@@ -110,7 +110,7 @@ def measure_answers(
     found = Measured()
     for way in ways:
         found.records += _rows(way, runs[way.name], case, ceilings)
-        _compare(runs[ways[0].name], runs[way.name], way.name, case.dtype, found)
+        _compare(runs[ways[0].name], runs[way.name], way, case.dtype, found)
     return found
 
 
@@ -141,12 +141,13 @@ def _rows(way: Way, runs: list[Run], case: Case, ceilings: Ceilings) -> list[Rec
     return found
 
 
-def _compare(expected: list[Run], runs: list[Run], who: str, dtype: str, found: Measured) -> None:
+def _compare(expected: list[Run], runs: list[Run], way: Way, dtype: str, found: Measured) -> None:
+    who = way.name
     for question, (wanted, run) in enumerate(zip(expected, runs, strict=True)):
         place = first_difference(wanted.token_ids, run.token_ids)
         if place is None:
             continue
-        if dtype == "float32":
+        if dtype == "float32" and way.exact:
             ours, theirs = wanted.token_ids[place - 1 : place], run.token_ids[place - 1 : place]
             raise error("E813", who=who, question=question + 1, position=place, found=theirs, expected=ours)
         found.differ.append(f"{who}: question {question + 1} from token {place} on")

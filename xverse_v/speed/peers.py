@@ -13,7 +13,7 @@ Shapes: S tokens of the prompt.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
@@ -25,7 +25,6 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, DynamicCache, InternVLConfig, InternVLForConditionalGeneration
 from transformers.generation import BaseStreamer
 
-from xverse_v.errors import error
 from xverse_v.inference.answer import Reuse
 from xverse_v.inference.assistant import Assistant
 from xverse_v.model import XverseVForConditionalGeneration, XverseVProcessor
@@ -55,10 +54,11 @@ class Run:
 
 
 class Way(Protocol):
-    """Something that answers."""
+    """Something that answers. exact: in float32 its tokens must be those of the others."""
 
     name: str
     note: str
+    exact: bool
 
     def answer(self, image: Image.Image, question: str, new_tokens: int) -> Run:
         """Greedy, exactly `new_tokens` tokens, nothing kept from before."""
@@ -95,10 +95,16 @@ class _Marks(BaseStreamer):
 class Ours:
     """The engine. reuse: "off" keeps nothing from an earlier question; "turns" asks behind an image that is known."""
 
-    note = "the engine of this package"
-
-    def __init__(self, assistant: Assistant, *, name: str = OURS, reuse: Reuse = "off") -> None:
-        self.name = name
+    def __init__(
+        self,
+        assistant: Assistant,
+        *,
+        name: str = OURS,
+        note: str = "the engine of this package",
+        reuse: Reuse = "off",
+        exact: bool = True,
+    ) -> None:
+        self.name, self.note, self.exact = name, note, exact
         self._assistant = assistant
         self._reuse: Reuse = reuse
 
@@ -123,7 +129,7 @@ class Ours:
 class Release:
     """As the released code computes; see the module's docstring."""
 
-    name = RELEASE
+    name, exact = RELEASE, True
     note = (
         f"LoRA r={RELEASE_RANK} unmerged, plain attention, 24 tower layers, logits of the whole prompt, joined cache; "
         "rebuilt, not its own code"
@@ -173,7 +179,7 @@ class Release:
 class Stock:
     """transformers' InternVL class and its `generate`, merged weights, fused attention, one question at a time."""
 
-    name = STOCK
+    name, exact = STOCK, True
     note = "InternVLForConditionalGeneration.generate, merged weights, sdpa, 23 tower layers"
 
     def __init__(self, network: XverseVForConditionalGeneration, processor: XverseVProcessor) -> None:
@@ -196,19 +202,6 @@ class Stock:
         )
         prompt = inputs["input_ids"].shape[1]
         return marks.run(found[0, prompt:].tolist(), prompt)
-
-
-PEERS: dict[str, Callable[[XverseVForConditionalGeneration, XverseVProcessor], Way]] = {
-    "release": Release,
-    "transformers": Stock,
-}
-
-
-def build_peer(name: str, network: XverseVForConditionalGeneration, processor: XverseVProcessor) -> Way:
-    """Raises E811 for a name that is not a peer."""
-    if name not in PEERS:
-        raise error("E811", peer=name, known=", ".join(PEERS))
-    return PEERS[name](network, processor)
 
 
 def prompt_inputs(

@@ -15,10 +15,11 @@ import torch
 from xverse_v.inference.loading import resolve_model
 from xverse_v.speed import generate, growth, images, loading, phases, quantised, serving, training
 from xverse_v.speed.ceilings import Ceilings
-from xverse_v.speed.peers import Ours, Way, build_peer
+from xverse_v.speed.peers import Ours, Way
 from xverse_v.speed.report import Section, ceilings_table, roofline_table
 from xverse_v.speed.sizes import write_folder
 from xverse_v.speed.subject import Subject, build_subject
+from xverse_v.speed.ways import build_peer
 from xverse_v.weights.shapes import PUBLISHED, ModelShape
 
 TEXT_TOKENS = 64

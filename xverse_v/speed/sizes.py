@@ -88,13 +88,14 @@ def build_network(
 
 
 def build_processor(shape: ModelShape) -> XverseVProcessor:
-    """A processor with the release's tiling and a byte tokenizer whose ids fill the shape's vocabulary."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    known = [*_SPECIAL, *alphabet]
+    """A processor with the release's tiling and a tokenizer of the release's kind that knows nothing but bytes, whose
+    ids fill the shape's vocabulary."""
+    known = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
     words = [*known, *(f"word{index}" for index in range(shape.decoder.vocabulary - 1 - len(known)))]
-    made = Tokenizer(models.BPE(vocab={word: index for index, word in enumerate(words)}, merges=[], unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
+    vocabulary = {word: index for index, word in enumerate(words)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+    made.decoder = decoders.Sequence([decoders.Metaspace(prepend_scheme="never"), decoders.ByteFallback()])
     made.add_special_tokens([AddedToken(text, special=True) for text in _SPECIAL])
     native = native_tokenizer(json.loads(made.to_str()))
     pad, start, end, unknown = _SPECIAL
