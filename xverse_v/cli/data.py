@@ -44,7 +44,11 @@ MaxTiles = Annotated[
     int | None, typer.Option("--max-tiles", metavar="N", help="Most tiles of an image. Default: the model's.")
 ]
 Answers = Annotated[
-    AnswerTokens, typer.Option("--answer-tokens", help="How an answer's first word is encoded; docs/data.md.")
+    AnswerTokens | None,
+    typer.Option(
+        "--answer-tokens",
+        help="How an answer's first word is encoded; docs/data.md. Default: separate; continued for nano.",
+    ),
 ]
 
 
@@ -153,7 +157,7 @@ def show_verb(
     image_root: ImageRoot = None,
     max_length: MaxLength = 8192,
     max_tiles: MaxTiles = None,
-    answer_tokens: Answers = "separate",
+    answer_tokens: Answers = None,
     json_: Json = False,
 ) -> None:
     """Show one sample as the model sees it: the prompt, image tokens counted, supervised tokens coloured."""
@@ -165,11 +169,13 @@ def show_verb(
         source = _source(path, format, image_root, Path(cache))
         if not 0 <= number < len(source):
             raise error("E221", number=number, path=path, count=len(source), last=len(source) - 1)
-        shown = show_sample(source.sample(number), _encoder(model, max_length, max_tiles, answer_tokens))
+        joined = answer_tokens or ("continued" if model == "nano" else "separate")
+        shown = show_sample(source.sample(number), _encoder(model, max_length, max_tiles, joined))
     if json_:
-        show_json(shown.as_dict())
+        show_json(shown.as_dict() | {"answer_tokens": joined})
         return
     _print_sample(shown)
+    show(f"Answers are joined as --answer-tokens {joined} says.")
 
 
 def _print_sample(shown: ShownSample) -> None:
