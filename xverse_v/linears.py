@@ -28,11 +28,11 @@ step needs about ten; a question of a new length compiles five again, a millisec
 
 
 def use_fast_linears(module: nn.Module) -> None:
-    """Let every large `nn.Linear` below ``module`` compute as `linear` does, where torch has oneDNN.
+    """Let every large `nn.Linear` below ``module`` compute as `linear` does, where torch has both libraries.
 
     Bounds what oneDNN keeps in this process, unless the environment says how much and if nothing ran in it so far.
     """
-    if not torch.backends.mkldnn.is_available():
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return
     for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
         os.environ.setdefault(name, KEPT_KERNELS)
