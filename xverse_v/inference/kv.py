@@ -246,9 +246,9 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     reference cost nothing. Large pages would defeat that: one spans several rows.
     """
     count = math.prod(shape)
-    if like.device.type != "cpu" or not count:
+    if like.device.type != "cpu" or not count or not hasattr(mmap, "MAP_ANONYMOUS"):
         return like.new_zeros(shape)
-    pages = mmap.mmap(-1, count * like.itemsize)
+    pages = mmap.mmap(-1, count * like.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(pages, dtype=like.dtype).view(shape)
