@@ -73,33 +73,6 @@ def test_the_placeholder_is_never_generated(server, nano):
     assert ids and placeholder not in ids
 
 
-def test_the_release_s_grid_and_the_python_class(tmp_path, monkeypatch):
-    """`LLM.generate` in this process, on a folder that cuts tiles as the release does."""
-    for name, value in (ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}).items():
-        monkeypatch.setenv(name, value)
-    from vllm import LLM, SamplingParams
-
-    folder = nano_as_released(tmp_path / "nano")
-    assistant = load(folder, dtype="float32")
-    # Before vLLM is built: in its own process it changes the classes of transformers that our engine runs, too.
-    ours = {case.name: here(assistant, case) for case in CASES}
-    engine = LLM(str(folder), dtype="float32", enforce_eager=True, max_num_seqs=4)
-    asked = [case for case in CASES if not case.system]
-    prompts = []
-    for case in asked:
-        content = [{"type": "image"}] * len(case.images) + [{"type": "text", "text": case.question}]
-        text = assistant.prompts.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        images = [opened(name) for name in case.images]
-        prompts.append({"prompt": text} | ({"multi_modal_data": {"image": images}} if images else {}))
-    outputs = engine.generate(prompts, SamplingParams(temperature=0, max_tokens=LONGEST))
-    for case, output in zip(asked, outputs, strict=True):
-        prompt, answer = ours[case.name]
-        assert output.prompt_token_ids == prompt, case.name
-        assert list(output.outputs[0].token_ids) == list(answer.token_ids), case.name
-
-
 @pytest.fixture(scope="module")
 def tuned_folder(tmp_path_factory):
     return nano_with_adapter(tmp_path_factory.mktemp("tuned") / "folder")
@@ -136,3 +109,34 @@ def test_a_folder_with_an_adapter_is_refused_without_adapters(tuned_folder, tmp_
     with pytest.raises(AssertionError), vllm_server(tuned_folder, log):
         pass
     assert "E850" in log.read_text()
+
+
+def test_the_release_s_grid_and_the_python_class(tmp_path, monkeypatch):
+    """`LLM.generate` in this process, on a folder that cuts tiles as the release does.
+
+    The last test of this file, since from then on this process is vLLM's: it changes classes of transformers that
+    our engine needs to load.
+    """
+    for name, value in (ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}).items():
+        monkeypatch.setenv(name, value)
+    from vllm import LLM, SamplingParams
+
+    folder = nano_as_released(tmp_path / "nano")
+    assistant = load(folder, dtype="float32")
+    # Before vLLM is built, for the same reason.
+    ours = {case.name: here(assistant, case) for case in CASES}
+    engine = LLM(str(folder), dtype="float32", enforce_eager=True, max_num_seqs=4)
+    asked = [case for case in CASES if not case.system]
+    prompts = []
+    for case in asked:
+        content = [{"type": "image"}] * len(case.images) + [{"type": "text", "text": case.question}]
+        text = assistant.prompts.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        images = [opened(name) for name in case.images]
+        prompts.append({"prompt": text} | ({"multi_modal_data": {"image": images}} if images else {}))
+    outputs = engine.generate(prompts, SamplingParams(temperature=0, max_tokens=LONGEST))
+    for case, output in zip(asked, outputs, strict=True):
+        prompt, answer = ours[case.name]
+        assert output.prompt_token_ids == prompt, case.name
+        assert list(output.outputs[0].token_ids) == list(answer.token_ids), case.name
