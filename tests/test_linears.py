@@ -95,4 +95,4 @@ json.dump(sizes, sys.stdout)
 def test_kernels_of_many_sizes_are_not_all_kept():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     sizes = json.loads(done.stdout)
-    assert sizes[-1] - sizes[0] < 60e6, sizes  # 500 further kernels would be half a gigabyte
+    assert sizes[-1] - sizes[0] < 250e6, sizes  # all 500 kept take 0.5 to 0.9 GB, by the version of torch
