@@ -27,18 +27,18 @@ SAMPLE = 30  # questions a row; always the same ones
 # Row -> least right answers of the sample. Each is set two or three below what the shipped weights reach, so that a
 # change which costs answers is seen and a last digit of another processor is not. Scores: see the model card.
 FLOORS = {
-    "scenes": 22,
-    "small text": 20,
+    "scenes": 24,
+    "small text": 22,
     "charts": 26,
-    "handwritten digits": 20,
-    "follow-up": 23,
-    "two images": 20,
-    "refusals": 27,
+    "handwritten digits": 21,
+    "follow-up": 26,
+    "two images": 22,
+    "refusals": 28,
 }
 # Of small text seen without tiles; more would mean that the global view can be read.
 MOST_WITHOUT_TILES = 2
 MOST_WRONG_REFUSALS = 4  # of all answerable questions above
-EXAMPLES_WANTED = 0.8  # share of the shipped examples' questions
+EXAMPLES_WANTED = 0.85  # share of the shipped examples' questions
 
 
 @pytest.fixture(scope="module")

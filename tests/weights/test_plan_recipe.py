@@ -56,7 +56,7 @@ def test_a_nano_recipe_is_planned_with_its_own_model(name: str) -> None:
     assert (found["stage"], found["device"], found["facts"]["dtype"]) == (name, "cpu", "float32")
     assert found["fits"] is True
     recipe = found["facts"]["recipe"]
-    steps, longest = {"pretrain": (1600, 512), "finetune": (700, 1536)}[name]
+    steps, longest = {"pretrain": (1600, 512), "finetune": (2800, 1536)}[name]
     assert (recipe["steps"], recipe["tokens_per_step_at_most"]) == (steps, 16 * longest)
     assert any("one device" in note for note in recipe["notes"])
 

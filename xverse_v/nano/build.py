@@ -30,8 +30,8 @@ FACTS = {
     "vision tower": f"{sum(TOWER_CYCLES):,} steps of some 34 views drawn anew, dense labels, seed {TOWER_SEED}",
     "decoder": f"{sum(WORDS_CYCLES):,} steps of 12 rows of text with images written out, seed {WORDS_SEED}",
     "stage 1": "1,600 steps of 16 of 12,000 pairs (recipes/nano/pretrain.yaml), projector from seed 3, two processes",
-    "stage 2": "700 steps of 16 of 16,000 conversations (recipes/nano/finetune.yaml), LoRA of rank 32, two processes",
-    "compute": "about 2.5 CPU-hours on two cores, no GPU; estimated from rates of its parts, not timed in one piece",
+    "stage 2": "2,800 steps of 16 of 32,000 conversations (recipes/nano/finetune.yaml), LoRA of rank 32, two processes",
+    "compute": "about 3.6 CPU-hours on two cores, no GPU; estimated from rates of its parts, not timed in one piece",
 }
 
 
