@@ -56,7 +56,7 @@ VERB := $(VENV)/bin/xverse-v
 # One thread for each of two processes: as the shipped weights were made.
 STAGE := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --nproc-per-node 2 -m xverse_v.training
 
-nano: $(VENV)/.installed-test ## make the built-in model again, all steps of docs/nano.md (about two hours on two cores; resumes)
+nano: $(VENV)/.installed-test ## make the built-in model again, all steps of docs/nano.md (some three hours on two cores; resumes)
 	$(NANO).build parts
 	$(NANO).build start --out models/nano-start
 	$(NANO).data data/nano

@@ -76,5 +76,5 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
 
 def _one_row(x: Tensor, weight: Tensor, parts: int) -> Tensor:
     """As many products as threads, each over its own rows of the weight, so that every core reads memory."""
-    column = x.reshape(1, -1, 1).expand(parts, -1, 1)
+    column = x.reshape(1, -1).T.expand(parts, -1, 1)  # with other strides of the same numbers MKL is four times slower
     return torch.bmm(weight.view(parts, weight.shape[0] // parts, -1), column).view(*x.shape[:-1], -1)
