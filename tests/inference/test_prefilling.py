@@ -62,6 +62,16 @@ def test_a_long_end_is_prefilled_alone(passes):
     assert [ids(outcomes[place]) for place in range(5)] == singles(requests)
 
 
+def test_a_pass_is_never_mostly_filling(passes):
+    """Ends of 200 tokens and of few do not share one."""
+    long = [Request("word " * 60 + "a" * n, settings=SamplingSettings(max_new_tokens=2)) for n in range(2)]
+    requests = [*about(0, 4), *long, *about(0, 3)]
+    outcomes = serve(small_assistant(), requests, [0] * 9, 9)
+    assert [ids(outcomes[place]) for place in range(9)] == singles(requests)
+    widths = [width for _, width in filter(lambda item: isinstance(item, tuple), passes)]
+    assert len(widths) > 1 and min(widths) < 50 < max(widths)
+
+
 def test_nobody_waits_for_one_that_has_not_come(passes):
     outcomes = serve(small_assistant(), three(small_assistant()), [0, 2, 2], 3)
     assert not [item for item in passes if isinstance(item, tuple)]

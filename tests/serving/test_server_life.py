@@ -1,5 +1,6 @@
 """The whole server beside its answers: loading, a full queue, streams that are left, requests that take too long."""
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +24,8 @@ from tests.serving.servers import (
 from xverse_v.errors import error
 from xverse_v.serving.backend_local import LocalBackend
 from xverse_v.serving.metrics import Metrics
-from xverse_v.serving.settings import Limits
+from xverse_v.serving.run import listen
+from xverse_v.serving.settings import Limits, ServeSettings
 
 
 def test_leaving_a_stream_frees_its_row(server, client):
@@ -101,3 +103,11 @@ def test_a_model_that_cannot_be_loaded_is_told_to_who_started_it():
         wait_for(lambda: told)
         assert httpx.get(f"{url}/health", trust_env=False).json() == {"status": "failed"}
     assert backend.failure.code == "E105"
+
+
+def test_small_writes_leave_at_once():
+    """Else each token of a stream waits for the acknowledgement of the one before, up to 40 ms."""
+    with listen(ServeSettings(port=0)) as bound, socket.create_connection(bound.getsockname()[:2]):
+        accepted, _ = bound.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

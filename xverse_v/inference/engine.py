@@ -34,7 +34,7 @@ Outcome = Chunk | Exception
 
 _log = logging.getLogger(__name__)
 
-_SHORT = 64  # tokens; a longer end of a prompt is prefilled alone: beside it shorter ones are mostly filling
+_SHORT = 256  # tokens; a longer end of a prompt fills the machine by itself
 _REFILL = 4  # of all rows, one in so many is free before `run` fills them again
 _TOGETHER = 1024  # most tokens of one pass over several ends, filling included
 
@@ -196,7 +196,8 @@ class Engine:
         if gone is not None:
             rows.cache.empty(joining.row)
             return cost, [(generation, gone)]
-        outcomes = self._seat(rows) if rows.tokens_together(rest) > self._most_together else []
+        fits = rows.tokens_together(rest) <= self._most_together and rows.suits(rest)
+        outcomes = [] if fits else self._seat(rows)
         cost += rows.tokens_together(rest) - rows.tokens_together()
         if joining.row != rows.seated:  # rows have left meanwhile
             rows.cache.move(joining.row, rows.seated)

@@ -27,6 +27,11 @@ class Seats:
     def seated(self) -> int:
         return len(self.active) + len(self.ready)
 
+    def suits(self, another: int) -> bool:
+        """Whether a pass over all that are ready, with one of ``another`` tokens beside them, is not mostly filling."""
+        rests = [another] + [len(prefilling.rest) for prefilling in self.ready]
+        return self.tokens_together(another) <= 2 * sum(rests)
+
     def tokens_together(self, another: int = 0) -> int:
         """Tokens of the pass over all that are ready, filling included; with one of ``another`` tokens beside them."""
         rests = [len(prefilling.rest) for prefilling in self.ready] + [another] * (another > 0)
