@@ -20,7 +20,7 @@ MAY_USE = {
     "weights": {"model"},
     "quantisation": {"model", "weights", "linears"},
     "inference": {"model", "media", "weights", "quantisation", "linears"},
-    "engines": {"inference", "media", "model", "weights"},
+    "engines": {"inference", "media", "model", "weights", "linears"},
     "training": {"model", "media", "weights"},
     "nano": {"model", "training", "weights", "inference"},
     "batch": {"inference", "media", "appending"},

@@ -24,6 +24,7 @@ from xverse_v.inference.cache import DEFAULT_FEATURE_BYTES, FeatureCache, Prefix
 from xverse_v.inference.loading import read_profiles, resolve_model
 from xverse_v.inference.prompt import PromptBuilder
 from xverse_v.inference.sampling import SamplingSettings, bad_setting
+from xverse_v.linears import use_fast_linears
 from xverse_v.media import DEFAULT_LIMITS, MediaLimits
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration, XverseVProcessor
 from xverse_v.weights.inspect import inspect_folder
@@ -76,6 +77,7 @@ def load(
     per_token = _bytes_per_token(config, _CACHE_BYTES[cache_type])
     native = _reserved(path, cells, rows, threads, cache_type, per_token)
     network = _network(folder, config, table)
+    use_fast_linears(network)
     config.text_config.max_position_embeddings = cells
     processor = XverseVProcessor.from_pretrained(folder)
     conditions = Conditions(
