@@ -7,6 +7,7 @@ import torch
 
 from tests.inference.small_model import small_model
 from tests.inference.test_kv import LAYERS, assert_close, full, ids
+from xverse_v.inference import kv
 from xverse_v.inference.kv import RowCache
 from xverse_v.inference.passes import decode, prefill, prefill_together
 from xverse_v.inference.window import Segment
@@ -22,8 +23,10 @@ def stored(tokens: torch.Tensor) -> Segment:
 
 @pytest.mark.parametrize("seed", range(6))
 @torch.inference_mode()
-def test_any_order_of_joining_growing_moving_and_leaving(seed):
+def test_any_order_of_joining_growing_moving_and_leaving(seed, monkeypatch):
     dice = random.Random(seed)
+    if seed % 2:
+        monkeypatch.setattr(kv, "_WORTH_MAPPING", 1)  # as buffers of a large model are made
     beginnings = [ids(length, seed=length) for length in (70, 31, 90)]
     segments = [stored(beginning) for beginning in beginnings]
     cache, rows = RowCache(LAYERS, ROWS), list[torch.Tensor]()

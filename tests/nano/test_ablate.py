@@ -78,7 +78,7 @@ def changes(stage: Stage, name: str, given: Given) -> dict[str, Any]:
 def test_every_ablation_changes_what_it_says_and_nothing_else(given: Given) -> None:
     given = Given(given.start, given.data, given.work, RECIPES, 750, 600, 1)
     base = settings("finetune", BASE, given)
-    assert base["optimisation.steps"] == 600 and base["optimisation.warmup_steps"] == 30
+    assert base["optimisation.steps"] == 600 and base["optimisation.warmup_steps"] == 50
     assert settings("pretrain", BASE, given)["optimisation.steps"] == 750
     low, high = base["stage.rules.0.lr"], base["stage.rules.1.lr"]
     low_end, high_end = base["stage.rules.0.min_lr"], base["stage.rules.1.min_lr"]

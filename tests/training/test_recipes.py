@@ -96,6 +96,6 @@ def test_the_command_line_trains_exports_and_explains(
     assert main(["train", recipe, *overrides]) == 2
     assert "E258" in capsys.readouterr().err
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
-    assert "parity: passed" in capsys.readouterr().out
+    assert "passed  parity: " in capsys.readouterr().out
     assert main(["train", recipe, "optimisation.stps=1"]) == 2
     assert "steps" in capsys.readouterr().err

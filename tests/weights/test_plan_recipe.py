@@ -89,9 +89,11 @@ def test_overrides_reach_the_plan() -> None:
 
 
 def test_a_sample_that_was_asked_for_is_taken() -> None:
-    facts = nano("--image", "224x224", "--new-tokens", "20", "--question-tokens", "30")["facts"]
+    asked = ("--image", "224x224", "--new-tokens", "20", "--question-tokens", "30")
+    facts = nano("data.packing=true", *asked)["facts"]
     assert facts["sample_tokens"] == 64 + 30 + 20
     assert facts["samples"] == 1536 // facts["sample_tokens"]
+    assert nano(*asked)["facts"]["samples"] == 2, "padded, as the recipe is"
 
 
 def test_no_device_has_more_samples_than_its_part_of_a_step() -> None:
@@ -106,6 +108,7 @@ def test_changes_are_overrides_of_the_recipe() -> None:
     assert "--cpu-offload" not in said
     shorter = planned(
         "nano/finetune",
+        "data.packing=true",
         "data.pack_length=2048",
         "distribution.dtype=bfloat16",
         "--model",

@@ -25,6 +25,7 @@ from .shared import Group
 from .window import Segment, Window
 
 _COLUMN_BLOCK = 64
+_WORTH_MAPPING = 2**22  # bytes of one layer's keys
 
 
 class _RowLayer(DynamicLayer):
@@ -242,13 +243,13 @@ def _widened(held: Tensor, rows: int, columns: int, extents: Iterable[tuple[int,
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """On the CPU, memory that the system hands out page by page as it is written, so that columns which a row holds by
-    reference cost nothing. Large pages would defeat that: one spans several rows.
+    """Of several rows on the CPU, memory that the system hands out page by page as it is written, so that columns which
+    a row holds by reference cost nothing. Large pages would defeat that: one spans several rows.
     """
-    count = math.prod(shape)
-    if like.device.type != "cpu" or not count or not hasattr(mmap, "MAP_ANONYMOUS"):
+    size = math.prod(shape) * like.itemsize
+    if like.device.type != "cpu" or shape[0] < 2 or size < _WORTH_MAPPING or not hasattr(mmap, "MAP_ANONYMOUS"):
         return like.new_zeros(shape)
-    pages = mmap.mmap(-1, count * like.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(pages, dtype=like.dtype).view(shape)

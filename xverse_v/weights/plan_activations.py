@@ -47,15 +47,15 @@ def features_item(shape: ModelShape, views: int, element: int, name: str = "imag
 
 
 def cutting_phase(shape: ModelShape, views: Sequence[int], element: int) -> Phase:
-    """Cutting the last image on the host: bytes, float32 views, their joined copy; the image before is still held.
+    """Cutting the last image on the host: float32 views, the bytes of one; the image before is still held.
 
     Arrays, not tensors: a tracker of tensors does not see them, the process does.
     """
     last, before = views[-1], views[-2] if len(views) > 1 else 0
     side = shape.vision.image_size
-    raw = product("views, as bytes", 1, (last, "views"), (shape.vision.channels, ""), (side, ""), (side, "pixels"))
+    raw = product("a view, as bytes", 1, (shape.vision.channels, ""), (side, ""), (side, "pixels"))
     done = features_item(shape, sum(views) - last, element)
-    return Phase("cutting the views", (views_item(shape, 2 * last + before), raw, done))
+    return Phase("cutting the views", (views_item(shape, last + before), raw, done))
 
 
 def vision_phase(shape: ModelShape, views: int, before: int, kernels: Kernels) -> Phase:
