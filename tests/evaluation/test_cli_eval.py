@@ -233,8 +233,10 @@ def project(tmp_path):
 
 
 def test_the_releases_line_makes_the_model_of_its_parts_and_scores_both_sets(run, project, tmp_path):
-    done = run("release", "--cfg-path", project, "--dataset", "gqa,okvqa", "--json")
+    model = tmp_path / "model"
+    done = run("release", "--cfg-path", project, "--dataset", "gqa,okvqa", "--out", model, "--json")
     assert done.code == 0, done.err
+    assert (model / "manifest.json").is_file()
     scored = [one["scored"] for one in done.document["runs"]]
     assert [one["scores"][0]["name"] for one in scored] == ["Substring (release)", "Overall"]
     assert {one["profile"] for one in scored} == {"release"}
@@ -243,7 +245,7 @@ def test_the_releases_line_makes_the_model_of_its_parts_and_scores_both_sets(run
     literal = "Answer the question with a single word or a short phrase simply. Question: What sport is 0?"
     assert answers[0]["Prompt"] == literal
     assert all(one["answer"] == one["answer"].lower() for one in answers)
-    again = run("release", "--cfg-path", project, "--dataset", "okvqa", "--json")
+    again = run("release", "--cfg-path", project, "--dataset", "okvqa", "--out", model, "--json")
     assert again.document["runs"][0]["answered"] == 0, "the model that was made is used again, and so are its answers"
 
 
