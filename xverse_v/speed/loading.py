@@ -35,7 +35,7 @@ def measure_loading(folder: Path, *, dtype: str = "auto", repeats: int = 3) -> l
     for state in ("cold", "warm"):
         cold = state == "cold"
         reading, runs = [], []
-        for turn in range(2 * repeats):  # in turns, each as often first: a disk may be fast for its first gigabytes only
+        for turn in range(2 * repeats):  # in turns, each as often first: disks may slow down with use
             if cold:
                 forget(files)
             if turn % 4 in (0, 3):
