@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def counted(count: int, noun: str) -> str:
-    """ "1 row", "2,000 rows"."""
+    """The number with its noun, as in 1 row and 2,000 rows."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

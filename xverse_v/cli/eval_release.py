@@ -8,7 +8,6 @@ same YAML names (`release_parts`). Parses, calls, prints.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from xverse_v.weights.release_yaml import Entry
 
 DATASETS = {"gqa": "GQA", "okvqa": "OKVQA"}
-_PLACEHOLDER = re.compile(r"^\s*$|\byour\b|your[_ -]|(^|/)path[/_ ]to|^<.*>$", re.IGNORECASE)
 _LONGEST = {"chat": 2048}  # new tokens where the YAML says nothing; 16 for the others, as released
 
 CfgPath = Annotated[
@@ -85,6 +83,8 @@ class ReleaseConfig:
         )
 
     def _path(self, key: str, *, must_exist: bool = True) -> Path:
+        from xverse_v.weights.release_yaml import PLACEHOLDER
+
         entry = self._entries.get(key)
         if entry is None:
             raise self._unusable(f"{key} is missing", f"缺少 {key}")
@@ -93,7 +93,7 @@ class ReleaseConfig:
         if text.strip() and path.exists():
             return path
         where, where_zh = f"line {entry.line}: {key}", f"第 {entry.line} 行：{key}"
-        if _PLACEHOLDER.search(text):
+        if PLACEHOLDER.search(text):
             raise self._unusable(f'{where} is still the placeholder "{text}"', f"{where_zh} 仍是占位文本“{text}”")
         if must_exist:
             raise self._unusable(

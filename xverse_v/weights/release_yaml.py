@@ -21,7 +21,7 @@ MODEL_YAML = "vxverse/configs/models/vxverse_13bchat.yaml"
 _NUMBERS = ("lora_r", "lora_alpha")
 
 # "Your ckpt path", "/path/to/clip", "<ckpt>", "path_to_ckpt": texts that stand where a path should.
-_PLACEHOLDER = re.compile(r"^\s*$|\byour\b|your[_ -]|(^|/)path[/_ ]to|^<.*>$", re.IGNORECASE)
+PLACEHOLDER = re.compile(r"^\s*$|\byour\b|your[_ -]|(^|/)path[/_ ]to|^<.*>$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _path(entries: dict[str, Entry], name: str, cfg_path: Path, base: Path) -> P
     path = base / Path(text).expanduser()
     if text.strip() and path.exists():
         return path
-    if _PLACEHOLDER.search(text):
+    if PLACEHOLDER.search(text):
         raise error("E320", file=entry.file, line=entry.line, key=key, value=text)
     raise error("E323", file=entry.file, line=entry.line, key=key, value=text, path=path)
 
