@@ -1,6 +1,6 @@
 """What grouping rows by image is worth: a GQA-like run beside the same questions asked one at a time, nothing reused.
 
-    python benchmarks/eval_throughput.py [--model nano|FOLDER] [--images 4] [--questions 30] [--batch-size 16]
+    python benchmarks/eval_throughput.py [--model nano|FOLDER] [--images 4] [--questions 30] [--batch-size N]
 
 GQA asks about thirty questions an image. An image of 672x448 becomes 7 views, and its tokens are nearly the whole
 prompt; prefilled once, thirty questions cost little more than one. The run is the evaluation's own (`ask`, with its
@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw
 from xverse_v.evaluation.bundle import RunFolder
 from xverse_v.evaluation.contract import ImageRef, Prompt, Row
 from xverse_v.evaluation.models.images import ImageRule
-from xverse_v.evaluation.models.ours import XverseModel
+from xverse_v.evaluation.models.ours import XverseModel, own_batch_size
 from xverse_v.evaluation.pick import tasks_of
 from xverse_v.evaluation.run import ask, finish
 from xverse_v.evaluation.tsv import image_bytes
@@ -65,9 +65,9 @@ def main() -> None:
         alone = _alone(alone_assistant, questions)
         alone_seconds = clock.seconds()
 
-        model = XverseModel(
-            load(options.model, device=options.device), "run", ImageRule(), batch_size=options.batch_size
-        )
+        assistant = load(options.model, device=options.device)
+        options.batch_size = options.batch_size or own_batch_size(assistant)
+        model = XverseModel(assistant, "run", ImageRule(), batch_size=options.batch_size)
         warm = Prompt(("Warm up?",), max_new_tokens=2)
         next(iter(model.answers([("warm", warm)])))
         clock = _Clock()
@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default=None)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--questions", type=int, default=30, help="an image")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, help="default: that of eval run")
     return parser.parse_args()
 
 

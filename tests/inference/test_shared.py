@@ -92,6 +92,21 @@ def test_the_kernel_equals_the_plain_one(heads, monkeypatch):
         torch.testing.assert_close(again, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_ways_to_read_a_common_beginning_are_one(dtype):
+    dice = torch.Generator().manual_seed(1)
+    query = torch.randn(2, 37, 8, generator=dice).to(dtype)
+    keys, values = torch.randn(2, 2, 90, 8, generator=dice).to(dtype)
+    close = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 0.05}
+    scores = query.float() @ keys.float().transpose(1, 2)
+    expected = scores.softmax(-1) @ values.float(), scores.logsumexp(-1)
+    for way in (shared._whole, shared._written):
+        found, log_sum = way(query, keys, values)
+        assert (found.dtype, log_sum.dtype) == (dtype, torch.float32)
+        torch.testing.assert_close(found.float(), expected[0], **close)
+        torch.testing.assert_close(log_sum, expected[1], **close)
+
+
 def rows_and_columns(cache: RowCache) -> list[tuple[tuple[int, ...], int]]:
     return [(group.rows, group.columns) for group in cache.groups()]
 
@@ -164,8 +179,10 @@ def test_few_rows_or_short_beginnings_take_the_plain_kernel():
 def test_questions_about_one_image_decode_behind_it_and_answer_as_alone(shared_passes):
     settings = SamplingSettings(max_new_tokens=6)
     requests = [Request(f"a {'b ' * n}", (noise(80, 80, n // 9),), settings=settings) for n in range(18)]
-    alone = [small_assistant().batch([request])[0].token_ids for request in requests]
+    alone = [small_assistant().batch([request])[0] for request in requests]
     assert not shared_passes
     answers = small_assistant().batch(requests, batch_size=6)
-    assert [answer.token_ids for answer in answers] == alone
+    assert [answer.token_ids for answer in answers] == [answer.token_ids for answer in alone]
     assert shared_passes
+    assert {answer.receipt.shared_passes for answer in alone} == {0}
+    assert max(answer.receipt.shared_passes for answer in answers) > 1

@@ -6,6 +6,7 @@ refused before anything listens. This file knows neither torch nor HTTP.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -43,15 +44,21 @@ def loader_of(
 
     refuse_others(backend, device, dtype, quantise, gguf, context)
     resolve_model(model)
-    if backend == "llamacpp":
 
-        def with_llamacpp() -> Assistant:
+    def loaded() -> Assistant:
+        if backend == "llamacpp":
             from xverse_v.engines.llamacpp.loading import load as load_gguf
 
-            return load_gguf(model, gguf, context=context, rows=rows)
+            assistant = load_gguf(model, gguf, context=context, rows=rows)
+        else:
+            assistant = load(model, device=device, dtype=dtype or "auto", quantise=quantise)
+        # A million objects of libraries live as long as the process: a collection that looks through them stops every
+        # answer for a tenth of a second.
+        gc.collect()
+        gc.freeze()
+        return assistant
 
-        return with_llamacpp
-    return lambda: load(model, device=device, dtype=dtype or "auto", quantise=quantise)
+    return loaded
 
 
 def upstream_of(backend: str, url: str | None, name: str | None, model: str) -> Upstream | None:

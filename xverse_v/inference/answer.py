@@ -93,7 +93,9 @@ class Receipt:
     """All that is needed to get the same answer again, and what it cost.
 
     ``cached_tokens`` of the ``prompt_tokens`` were not prefilled but taken from the prefix cache; ``cached_features``
-    of the images did not pass the vision tower. ``batch_size`` is the most rows that could share a decode step.
+    of the images did not pass the vision tower. ``batch_size`` is the most rows that could share a decode step;
+    in ``shared_passes`` of them, first pass included, the kernel was not ``attention`` but the one that reads what
+    several rows begin with once (`shared`).
     """
 
     images: tuple[ImageReceipt, ...]
@@ -115,6 +117,7 @@ class Receipt:
     threads: int
     versions: Mapping[str, str]
     quantised: str = UNQUANTISED
+    shared_passes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

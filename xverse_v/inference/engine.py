@@ -266,6 +266,8 @@ class Engine:
                 longest = max(active, key=lambda g: len(g.job.prompt.token_ids) + len(g.token_ids))
                 return [(longest, self._named(reason, active, "decode"))]
             return [(generation, reason) for generation in active]
+        for generation in active:
+            generation.shared_passes += cache.shared
         return list(zip(active, accept_together(active, logits, self.conditions.dtype), strict=True))
 
     def _make_room(self) -> int:

@@ -65,6 +65,7 @@ class Generation:
         self.cached_tokens = 0
         self.cached_features = 0
         self.batch_size = 1
+        self.shared_passes = 0
         self._tokenizer = tokenizer
         self._conditions = conditions
         self._stop_ids = stop_ids
@@ -157,6 +158,7 @@ class Generation:
             settings=job.settings,
             reuse=job.reuse,
             batch_size=self.batch_size,
+            shared_passes=self.shared_passes,
             profile=job.profile,
             versions=library_versions(),
             **asdict(self._conditions),

@@ -86,6 +86,7 @@ class RowCache(Cache):
 
     def __init__(self, layers: int, rows: int) -> None:
         self._window = Window(rows)
+        self.shared = False  # whether the rows of the last forward read their common beginnings once
         super().__init__(layers=[_RowLayer(self._window) for _ in range(layers)])
 
     def length(self, row: int) -> int:

@@ -68,6 +68,7 @@ def _append(
     """float[B, S, D], of each row the last ``counts`` positions -> the logits after the last one, float32[B, N]."""
     places = cache.open_rows(first, counts, embeds.device)
     groups = _groups(model, cache, len(counts))
+    cache.shared = bool(groups)
     if not groups:
         cache.settle()
     mask = None

@@ -130,6 +130,7 @@ def finish_together(model: XverseVForConditionalGeneration, cache: RowCache, pre
         rests = [prefilling.rest for prefilling in prefillings]
         found = prefill_together(model, cache, prefillings[0].row, rests)
     for prefilling, logits in zip(prefillings, found, strict=True):
+        prefilling.generation.shared_passes += cache.shared
         prefilling.finish(logits)
 
 

@@ -24,7 +24,7 @@ from xverse_v.nano.tower import train_tower
 from xverse_v.nano.words import train_words
 
 log = logging.getLogger(__name__)
-TOWER_CYCLES, WORDS_CYCLES = (4500,), (4000,)
+TOWER_CYCLES, WORDS_CYCLES = (4500, 3000), (4000,)
 TOWER_SEED, WORDS_SEED, PROJECTOR_SEED = 1, 2, 3
 FACTS = {
     "vision tower": f"{sum(TOWER_CYCLES):,} steps of some 34 views drawn anew, dense labels, seed {TOWER_SEED}",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from xverse_v.errors import error
 
@@ -23,13 +23,19 @@ INKS = ((0, 0, 0), (20, 20, 60), (25, 35, 130), (60, 60, 60), (40, 20, 20))
 
 @dataclass(frozen=True)
 class Digit:
-    """A written digit: the number of the sample, what it says, its side in pixels, its slant in degrees, its ink."""
+    """A written digit: the number of the sample, what it says, its side in pixels, its slant in degrees, its ink.
+
+    `stretch` is its width over its height, `lean` how far its top moves to the left, in heights: other hands than those
+    that wrote the samples.
+    """
 
     sample: int
     value: int
     side: float
     slant: float
     ink: tuple[int, int, int]
+    stretch: float = 1.0
+    lean: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -56,5 +62,11 @@ def write(image: Image.Image, digit: Digit, x: float, y: float) -> None:
     """Writes the digit with its middle at pixel x, y."""
     side = max(8, round(digit.side))
     ink = Image.fromarray(samples()[0][digit.sample]).resize((side, side), Image.Resampling.BICUBIC)
+    if (digit.stretch, digit.lean) != (1.0, 0.0):
+        ink = ImageOps.expand(ink, side // 4)  # room for what moves out
+        across = 1 / digit.stretch
+        shift = ink.width / 2 * (1 - across + digit.lean * across)
+        matrix = (across, -digit.lean * across, shift, 0, 1, 0)
+        ink = ink.transform(ink.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     ink = ink.rotate(digit.slant, Image.Resampling.BILINEAR)
-    image.paste(digit.ink, (round(x - side / 2), round(y - side / 2)), ink)
+    image.paste(digit.ink, (round(x - ink.width / 2), round(y - ink.height / 2)), ink)

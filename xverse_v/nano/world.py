@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
@@ -179,6 +179,21 @@ def make_scene(seed: int, canvas: tuple[int, int] | None = None, *, written: boo
     things.sort(key=lambda t: (t.row, t.column))
     digits.sort(key=lambda w: (w.row, w.column))
     return Scene(seed, width, height, background, tuple(things), tuple(digits))
+
+
+def make_page(seed: int) -> Scene:
+    """A page of writing practice: a digit in nearly every cell, wider, narrower and more slanted than in scenes, never
+    of the test split. For the tower, which sees 1 to 4 digits in a scene and 1,438 samples in all."""
+    rng = random.Random(seed)
+    width, height = CANVASES[0]
+    base = width / CELLS
+    digits = []
+    for row, column in [(row, column) for row in range(CELLS) for column in range(CELLS) if rng.random() < 0.9]:
+        digit = make_digit(rng, rng.uniform(0.55, 0.85) * base, testing=False)
+        digit = replace(digit, slant=rng.uniform(-16, 16), stretch=rng.uniform(0.75, 1.25), lean=rng.uniform(-0.3, 0.3))
+        x, y = (column + rng.uniform(0.44, 0.56)) * base, (row + rng.uniform(0.44, 0.56)) * base
+        digits.append(Written(digit, row, column, x, y))
+    return Scene(seed, width, height, _background(rng), (), tuple(digits))
 
 
 def outline(thing: Thing) -> list[tuple[float, float]]:

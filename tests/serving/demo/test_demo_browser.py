@@ -275,7 +275,7 @@ def test_two_people_at_once_and_files_gone_afterwards(browser, running, slow_mod
     two.done()
     assert len(one.answers()) >= 1 and len(two.answers()) >= 1
     copies = [path for path in demo.folder.rglob("*") if path.is_file() and path not in before]
-    assert len(copies) == 2, "the chat's own copies; the uploads are gone already"
+    assert len(copies) == 4, "two uploads that have been answered, and the chat's own copies"
     one.close()
     two.close()
     until = time.monotonic() + 60

@@ -60,6 +60,32 @@ def test_an_upload_that_is_no_image_is_refused_and_removed(visits, tmp_path):
     assert again == problems, "told twice by the box, it is the same refusal and not a missing file"
 
 
+def test_a_file_that_is_done_with_outlives_the_preview_of_its_page_but_not_the_page(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    visits = Visits(tmp_path, "en", grace=30.0)
+    first, second = visits.of("a"), visits.of("b")
+    paths = [upload(tmp_path, noise(40, 30, number)) for number in range(3)]
+    visits.attach(first, paths[:2])
+    visits.attach(second, paths[2:])
+    visits.drop_uploads(first, [Path(paths[0])])
+    assert Path(paths[0]).exists() and not any(path == Path(paths[0]) for path in first.uploads)
+    now = 129.0
+    visits.drop_uploads(first, [Path(paths[1])])
+    assert Path(paths[0]).exists()
+    now = 131.0
+    visits.drop_uploads(second, [Path(paths[2])])
+    assert [Path(path).exists() for path in paths] == [False, True, True]
+    first.opened.clear()  # the question is answered
+    visits.attach(first, [upload(tmp_path, noise(40, 30, 1))])  # the same picture once more
+    visits.drop_uploads(second, [])
+    now = 200.0
+    visits.drop_uploads(first, [])
+    assert [Path(path).exists() for path in paths] == [False, True, False]
+    visits.end("a")
+    assert not Path(paths[1]).exists()
+
+
 def test_only_files_of_the_demos_folder_are_opened(visits, tmp_path):
     outside = tmp_path.parent / "outside.png"
     noise(10, 10, 1).save(outside)

@@ -30,7 +30,8 @@ class ModelOptions:
     ``device``, ``dtype``, ``attention`` and ``batch_size`` are of models computed here, ``quantise`` of ours alone;
     ``concurrency``, ``key_variable`` (None sends no key), ``timeout`` seconds, ``attempts`` and ``newer_fields`` of
     endpoints.
-    ``batch_size`` None is 8 for our models, whose answers it cannot change, and 1 for others, whose it may.
+    ``batch_size`` None is 8 to 64 for our models, whose answers it cannot change (`ours.own_batch_size`), and 1 for
+    others, whose it may.
     ``image_root``: image files are read below it only. ``images``: "first" of a prompt or "all", for our models.
     ``reencode`` None follows the profile. ``name`` stands in reports in place of the spec's own.
     """
@@ -124,7 +125,7 @@ def _ours(spec: str, options: ModelOptions, rule: ImageRule, *, marks: bool) -> 
         spec, device=options.device, dtype=options.dtype, attention=options.attention, quantise=options.quantise
     )
     name = options.name or (NANO if spec == NANO else Path(spec).resolve().name)
-    return XverseModel(assistant, name, rule, images=options.images, marks=marks, batch_size=options.batch_size or 8)
+    return XverseModel(assistant, name, rule, images=options.images, marks=marks, batch_size=options.batch_size)
 
 
 def _model_type(folder: Path) -> str:

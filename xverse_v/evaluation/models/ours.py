@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 ImagesTaken = Literal["first", "all"]
 IMAGE_MARK = "<image>"
+_LEAST_ROWS, _MOST_ROWS = 8, 64  # behind 64, a question costs hardly less
+_ROWS_BYTES = 2**31
+_TEXT_TOKENS = 256
 
 
 class XverseModel:
@@ -42,12 +45,14 @@ class XverseModel:
         *,
         images: ImagesTaken = "first",
         marks: bool = False,
-        batch_size: int = 8,
+        batch_size: int | None = None,
     ) -> None:
         """``images``: "first" as the release, or "all", in front of the text. ``marks`` puts the text "<image>" where
-        images stood in a prompt of two or more, as the VLMEvalKit of April 2024 did."""
+        images stood in a prompt of two or more, as the VLMEvalKit of April 2024 did. ``batch_size`` None: see
+        `own_batch_size`."""
         self.name = name
         self.usage: dict[str, int] = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
+        batch_size = batch_size or own_batch_size(assistant)
         self._assistant, self._batch_size = assistant, batch_size
         self._rule, self._taken, self._marks = rule, images, marks
         self._images: Recent[PreparedImage] = Recent(
@@ -118,6 +123,15 @@ class XverseModel:
         if unused:
             facts["images_unused"] = unused
         return Prediction(key, answer.text, answer.finish_reason, facts)
+
+
+def own_batch_size(assistant: Assistant) -> int:
+    """Questions at the same time where nobody says: as many as keep their keys and values in 2 GiB with the longest
+    prompt of one image, but 8 at least and 64 at most. Of the released model that is 8, of the built-in one 64."""
+    views = 1 + int(assistant.prompts.processor.image_processor.max_tiles)
+    vision = assistant.engine.model.config.vision_config
+    tokens = views * (vision.image_size // vision.patch_size) ** 2 + _TEXT_TOKENS
+    return min(_MOST_ROWS, max(_LEAST_ROWS, _ROWS_BYTES // (tokens * assistant.engine.kv_bytes_per_token)))
 
 
 def folded_text(prompt: Prompt, *, marks: bool) -> str:

@@ -27,7 +27,7 @@ from xverse_v.media import DEFAULT_LIMITS
 
 from .desk import Desk
 from .options import DemoOptions, Example, check_extra
-from .visits import Visits
+from .visits import GRACE_SECONDS, Visits
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -78,7 +78,7 @@ def build(assistant: Assistant, options: DemoOptions) -> Demo:
     from .talk import Talk
 
     examples = _copied(options.examples, folder)
-    desk, visits = Desk(), Visits(folder, options.language or user_language())
+    desk, visits = Desk(), Visits(folder, options.language or user_language(), grace=GRACE_SECONDS)
     app = _application(Talk(assistant, desk, visits), options, examples)
     gradio_app: Any = next(route.app for route in app.routes if isinstance(route, Mount))
 

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +28,7 @@ MOST_VISITS = 64
 MOST_IMAGES = 8  # of one message
 _SHOWN_SIDE = 1024
 _ORPHAN_SECONDS = 900.0  # an upload that no message took by then belongs to a page that is gone
+GRACE_SECONDS = 30.0  # a page may still be fetching the preview of a file that was refused or has been answered
 
 
 class Visit:
@@ -95,13 +96,19 @@ class Visit:
 
 
 class Visits:
-    """All visits, by the key of the browser session. ``root``: the demo's temporary folder."""
+    """All visits, by the key of the browser session. ``root``: the demo's temporary folder. Uploads that are done with
+    are removed by the next event that comes after ``grace`` seconds, those of a page that is gone at once.
+    """
 
-    def __init__(self, root: Path, language: Language, limits: MediaLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, root: Path, language: Language, limits: MediaLimits = DEFAULT_LIMITS, *, grace: float = 0.0
+    ) -> None:
         self.root = root.resolve()
         self.kept = {path.resolve() for path in root.rglob("*")}  # files of the demo's own: its examples
         self._language: Language = language
         self._limits = limits
+        self._grace = grace
+        self._leaving: dict[Path, tuple[Visit, float]] = {}  # folder of an upload -> whose it was, when it is removed
         self._visits: dict[str, Visit] = {}
         self._lock = threading.Lock()
 
@@ -124,6 +131,7 @@ class Visits:
         if visit is not None:
             visit.stop()
             self.drop_uploads(visit, visit.uploads)
+            self._remove(lambda whose, due: whose is visit)
             visit.forget()
         self._sweep()
 
@@ -156,6 +164,7 @@ class Visits:
                 visit.gone[path] = problems[-1]
             if self._is_upload(path):
                 visit.uploads.add(Path(path))
+                self._leaving.pop(Path(path).parent, None)  # the same picture once more
                 if path not in visit.opened:
                     self.drop_uploads(visit, {Path(path)})
         return problems
@@ -169,7 +178,14 @@ class Visits:
         for path in list(paths):
             visit.uploads.discard(path)
             if path not in others and self._is_upload(str(path)):
-                shutil.rmtree(path.parent, ignore_errors=True)
+                self._leaving[path.parent] = visit, time.monotonic() + self._grace
+        self._remove(lambda whose, due: due <= time.monotonic())
+
+    def _remove(self, chosen: Callable[[Visit, float], bool]) -> None:
+        """Remove those of the uploads on their way out that are chosen by whose they were and when they are due."""
+        for folder in [folder for folder, (whose, due) in self._leaving.items() if chosen(whose, due)]:
+            del self._leaving[folder]
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _is_upload(self, path: str) -> bool:
         """Whether a path is root/DIGEST/NAME, as Gradio stores what it is sent, and no file of a visit or of ours."""
