@@ -63,7 +63,9 @@ nano: $(VENV)/.installed-test ## make the built-in model again, all steps of doc
 	$(STAGE) recipes/nano/pretrain.yaml $$(test -d runs/nano-pretrain && echo --resume)
 	test -d models/nano-pretrained || $(VERB) export runs/nano-pretrain --out models/nano-pretrained
 	$(STAGE) recipes/nano/finetune.yaml $$(test -d runs/nano-finetune && echo --resume)
-	test -d models/nano || $(VERB) export runs/nano-finetune --merge --out models/nano
+	test -d models/nano-once || $(VERB) export runs/nano-finetune --merge --out models/nano-once
+	$(STAGE) recipes/nano/polish.yaml $$(test -d runs/nano-polish && echo --resume)
+	test -d models/nano || $(VERB) export runs/nano-polish --merge --out models/nano
 	$(NANO).evaluate models/nano --out models/nano-scores.json
 
 speed: $(VENV)/.installed-test ## answers, images and loading against what this machine can do (on a quiet machine)

@@ -2,10 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from xverse_v.cli.batch import LISTED, _scan
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = 9
 
 
@@ -127,7 +131,34 @@ def test_unusable_lines_are_counted_and_named(batch, folder):
     told = json.loads(shown.out)
     assert (shown.code, told["rows"], told["answered"], told["unusable_lines"]) == (0, 2, 2, 3)
     assert [each["line"] for each in told["unusable"]] == [2, 3, 4]
-    assert "x (1)" in shown.err
+    assert "x (1 of 2 lines)" in shown.err
+    assert told["unused_fields"] == {"x": 1}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_fields_of_every_line_are_named_once_and_calmly(language, tmp_path, monkeypatch, capsys):
+    """Our own questions carry answers to compare with, as a user's file may: no numbers, nothing that sounds wrong."""
+    monkeypatch.setenv("XVERSE_V_LANG", language)
+    _scan(EXAMPLES / "questions.jsonl", tmp_path / "out.jsonl", "fail")
+    (said,) = capsys.readouterr().err.splitlines()
+    words = {
+        "en": "Fields not used here (the id joins them to the answers)",
+        "zh": "此处不用的字段（可凭 id 与回答对应）",
+    }
+    assert said.replace("：", ": ") == f"{words[language]}: answer, language, kind"
+
+
+def test_a_field_of_some_lines_is_counted_and_said_first(batch, folder):
+    """It may be a slip of the pen, like "sytem"; and a name is shown as text, whatever it does to a terminal."""
+    slip = {"sytem\n\x1b": 1}
+    plain = [{"id": n, "images": [], "question": "Hi?"} for n in (0, 1)]
+    many = {f"extra_{n:02}": n for n in range(LISTED)}
+    write(folder, [plain[0] | many, plain[1] | many | slip])
+    shown = batch("--json")
+    (line,) = [line for line in shown.err.splitlines() if "not used here" in line]
+    assert "answers): sytem \ufffd (1 of 2 lines), extra_00, " in line
+    assert line.endswith(", extra_18, and 1 more; --json lists them")
+    assert json.loads(shown.out)["unused_fields"] == dict.fromkeys(many, 2) | slip
 
 
 def test_a_bad_image_stops_the_run_or_is_written_down(batch, folder):

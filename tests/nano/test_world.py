@@ -11,7 +11,8 @@ import pytest
 from xverse_v.nano.concepts import ANCHOR_PATCHES, CELLS, COLOURS, CONCEPTS, SIDE, cell_patch, concept, placed
 from xverse_v.nano.handwriting import HELD_BACK, samples
 from xverse_v.nano.rows import make_picture
-from xverse_v.nano.world import PAINTS, SPLITS, Scene, make_scene, split_seed
+from xverse_v.nano.tower import PHASES, _numbers
+from xverse_v.nano.world import PAINTS, SPLITS, Scene, make_page, make_scene, split_seed
 
 KINDS = ("scene", "written", "board", "chart")
 
@@ -118,3 +119,22 @@ def test_concepts_are_named_once_and_found_by_name() -> None:
     assert [concept(name) for name in CONCEPTS] == list(range(len(CONCEPTS)))
     with pytest.raises(KeyError):
         concept("colour mauve")
+
+
+def test_a_page_of_practice_is_full_of_training_handwriting_of_other_hands() -> None:
+    pages = [make_page(split_seed("tower", number)) for number in range(20)]
+    digits = [written.digit for page in pages for written in page.digits]
+    assert len(digits) > 150 and not any(digit.sample % HELD_BACK == 0 for digit in digits)
+    assert len({(digit.stretch, digit.lean) for digit in digits}) == len(digits)
+    ink = 255 - np.asarray(pages[0].draw().convert("L"), dtype=int)
+    for written in pages[0].digits:
+        x, y = round(written.x), round(written.y)
+        assert ink[y - 12 : y + 13, x - 12 : x + 13].max() > 100, "a digit leaves ink around its middle"
+
+
+def test_no_picture_of_the_tower_comes_twice_and_none_is_skipped() -> None:
+    steps = [0, 1, *(begin + by for begin, _ in PHASES[1:] for by in (-2, -1, 0, 1))]
+    for kind in PHASES[0][1]:
+        for step in steps:
+            assert _numbers(step, kind).stop == _numbers(step + 1, kind).start, (kind, step)
+        assert _numbers(0, kind).start == 0

@@ -35,7 +35,7 @@ def planned(name: str, *more: str) -> dict[str, Any]:
 
 def test_no_recipe_is_left_out() -> None:
     assert {path.stem for path in RECIPES.glob("*.yaml")} == set(PLANNED)
-    assert {path.stem for path in (RECIPES / "nano").glob("*.yaml")} == {"pretrain", "finetune"}
+    assert {path.stem for path in (RECIPES / "nano").glob("*.yaml")} == {"pretrain", "finetune", "polish"}
 
 
 @pytest.mark.parametrize("name", list(PLANNED))
@@ -50,13 +50,14 @@ def test_every_recipe_is_planned(name: str) -> None:
     assert any("13b stands in for" in note for note in recipe["notes"])
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "polish"])
 def test_a_nano_recipe_is_planned_with_its_own_model(name: str) -> None:
     found = planned(f"nano/{name}", "--model", "nano", "--device-memory", "2GB")
-    assert (found["stage"], found["device"], found["facts"]["dtype"]) == (name, "cpu", "float32")
+    stage = "pretrain" if name == "pretrain" else "finetune"
+    assert (found["stage"], found["device"], found["facts"]["dtype"]) == (stage, "cpu", "float32")
     assert found["fits"] is True
     recipe = found["facts"]["recipe"]
-    steps, longest = {"pretrain": (1600, 512), "finetune": (2800, 1536)}[name]
+    steps, longest = {"pretrain": (1600, 512), "finetune": (1400, 1536), "polish": (500, 1536)}[name]
     assert (recipe["steps"], recipe["tokens_per_step_at_most"]) == (steps, 16 * longest)
     assert any("one device" in note for note in recipe["notes"])
 

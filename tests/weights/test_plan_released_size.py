@@ -23,10 +23,11 @@ from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig
 from tests.weights.plan_training_runs import prepare
 from xverse_v.model import XverseVConfig, XverseVForConditionalGeneration
 from xverse_v.training.lora import dropouts
-from xverse_v.weights.plan import InferenceOptions, cache_item, plan_inference, weight_items
+from xverse_v.weights.plan import InferenceOptions, cache_item, plan_inference
 from xverse_v.weights.plan_activations import Kernels, decoder_pass, vision_phase
 from xverse_v.weights.plan_table import Device, Stage
 from xverse_v.weights.plan_training import TrainingOptions, plan_training
+from xverse_v.weights.plan_weights import weight_items
 from xverse_v.weights.shapes import PUBLISHED, ModelShape, linear_bytes, shape_from_config
 
 GIB, MIB = 2**30, 2**20

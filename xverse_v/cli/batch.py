@@ -32,6 +32,7 @@ from .common import (
     Temperature,
     TopK,
     TopP,
+    for_terminal,
     given_options,
     note,
     say,
@@ -165,10 +166,27 @@ def _scan(source: Path, target: Path, on_bad_line: Policy) -> InputIndex:
             examples="; ".join(f"line {p.line} {p.reason('en')}" for p in first),
             examples_zh="；".join(f"第 {p.line} 行{p.reason('zh')}" for p in first),
         )
-    if index.unused:
-        names = ", ".join(f"{name} ({count})" for name, count in index.unused.most_common(10))
-        note(say(f"Fields without a meaning here (lines): {names}", f"未使用的字段（行数）：{names}"))
+    _say_unused(index)
     return index
+
+
+def _say_unused(index: InputIndex) -> None:
+    """One line. What every row carries is the user's own; a field of some may be a slip: counted, and said first."""
+    if not index.unused:
+        return
+    rows, shown = len(index), []
+    for name, count in sorted(index.unused.items(), key=lambda item: item[1])[:LISTED]:
+        some = "" if count == rows else say(f" ({count} of {rows} lines)", f"（{rows} 行中的 {count} 行）")
+        shown.append(for_terminal(" ".join(name.split())) + some)
+    if unlisted := len(index.unused) - len(shown):
+        shown.append(say(f"and {unlisted} more; --json lists them", f"另有 {unlisted} 个；--json 会全部列出"))
+    names = ", ".join(shown)
+    note(
+        say(
+            f"Fields not used here (the id joins them to the answers): {names}",
+            f"此处不用的字段（可凭 id 与回答对应）：{names}",
+        )
+    )
 
 
 def _say_mended(output: OutputFile) -> None:
@@ -263,6 +281,7 @@ def _document(report: BatchReport, index: InputIndex, output: OutputFile, second
         "skipped": [{"id": identity, "code": code} for identity, code in report.skips],
         "unusable_lines": index.bad,
         "unusable": [problem.as_dict() for problem in index.problems],
+        "unused_fields": dict(index.unused),
         "rows_of_no_line": report.elsewhere,
         "torn_bytes": output.torn_bytes,
         "seconds": round(seconds, 3),

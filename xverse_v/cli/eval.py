@@ -139,7 +139,10 @@ def run_verb(
         typer.Option("--reencode", help="Recompress images of data files, as the harness of 2024. Default: profile."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, metavar="N", help="Questions answered at the same time. Default: 8 to 64, by memory.")
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, metavar="N", help="Questions at the same time. Default: 8 to 64, by memory."
+        ),
     ] = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, metavar="N", help="Requests at the same time, to an endpoint.")

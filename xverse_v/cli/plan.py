@@ -75,7 +75,9 @@ def plan(
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32", "int8", "int4"] | None,
         typer.Option(
-            help="Of the weights. Default, as in ask: float32 on a CPU, else the model's.", rich_help_panel=_MACHINE
+            help="Of the weights; int8 and int4 on a CPU as --quantise holds them, on a GPU as engines do. "
+            "Default, as in ask: float32 on a CPU, else the model's.",
+            rich_help_panel=_MACHINE,
         ),
     ] = None,
     device: Annotated[

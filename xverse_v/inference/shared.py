@@ -137,8 +137,8 @@ def _whole(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]
     """
     if query.device.type != "cpu":
         return _written(query, keys, values)
-    # The kernel behind scaled_dot_product_attention, which keeps that logarithm to itself: it writes no weights, and for
-    # ends of prompts is 2.5 to 3 times as fast as the two products.
+    # The kernel behind scaled_dot_product_attention, which keeps that logarithm to itself. It writes no weights; for
+    # ends of prompts it is 2.5 to 3 times as fast as the two products.
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     found, log_sum = fused(query[None], keys[None], values[None], scale=1.0)
     return found[0], log_sum.reshape(query.shape[:2])

@@ -48,6 +48,7 @@ _TRAINING = """
    named colour, shape, place or character and are trained like the rest (`decoder.py`).
 2. Stage 1, `recipes/nano/pretrain.yaml`: the projector alone, on image-text pairs.
 3. Stage 2, `recipes/nano/finetune.yaml`: projector and LoRA on all linears of the decoder, two rates; LoRA is merged.
+4. The same once more with fresh adapters at half the rates, `recipes/nano/polish.yaml`.
 
 All data is drawn and worded from seeds by `xverse_v/nano`; the handwriting is the UCI set of scikit-learn, of which
 every fifth sample is kept for testing. There is no other data.

@@ -1,6 +1,6 @@
 """The built-in model's training data as files, in the formats that everyone's data comes in.
 
-    python -m xverse_v.nano.data data/nano [--pairs 12000] [--conversations 32000]
+    python -m xverse_v.nano.data data/nano [--pairs 24000] [--conversations 32000]
 
 What crosses: a folder name in; out come `pairs-00000.tar` ... (image and caption, for stage 1), `conversations.json`
 and `held_out.json` (LLaVA's form, for stage 2) with `images/`. The same command writes the same bytes. This file
@@ -194,7 +194,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Draw the built-in model's data.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pairs", type=int, default=12000, help="image-text pairs of stage 1")
+    parser.add_argument("--pairs", type=int, default=24000, help="image-text pairs of stage 1")
     parser.add_argument("--conversations", type=int, default=32000, help="conversations of stage 2")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     given = parser.parse_args()

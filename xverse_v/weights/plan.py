@@ -22,14 +22,13 @@ from xverse_v.weights.plan_activations import (
     vision_phase,
 )
 from xverse_v.weights.plan_table import Device, Item, Phase, Plan, product
+from xverse_v.weights.plan_weights import weight_items
 from xverse_v.weights.shapes import (
     ELEMENT_BYTES,
     WEIGHT_DTYPES,
-    WIDTH_UNDER_QUANTISATION,
     DecoderShape,
     ModelShape,
     compute_dtype,
-    linear_bytes,
 )
 
 EXPECTED_ANSWER = 256
@@ -101,7 +100,7 @@ def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
     prompt = image_tokens + options.turns * options.question_tokens + (options.turns - 1) * options.new_tokens
     check_context(shape, prompt, options.new_tokens, image_tokens)
     decoder = split_decoder(shape.decoder, device)
-    kernels = Kernels(ELEMENT_BYTES[compute_dtype(options.dtype)], device.kind == "cpu", device.threads)
+    kernels = Kernels(ELEMENT_BYTES[compute_dtype(options.dtype, device.kind)], device.kind == "cpu", device.threads)
     facts = {
         "views": views,
         "image_tokens_per_view": shape.vision.patches,
@@ -114,7 +113,7 @@ def plan_inference(shape: ModelShape, options: InferenceOptions) -> Plan:
         **_said(options),
     }
     phases = _phases(replace(shape, decoder=decoder), options, views, prompt, kernels)
-    resident = weight_items(shape, decoder, options.dtype)
+    resident = weight_items(shape, decoder, options.dtype, device.kind)
     return Plan("infer", shape.name, shape.note, facts, tuple(resident), tuple(phases), device.kind)
 
 
@@ -251,25 +250,3 @@ def split_decoder(decoder: DecoderShape, device: Device) -> DecoderShape:
         kv_heads=decoder.kv_heads // count,
         feed_forward=decoder.feed_forward // count,
     )
-
-
-def weight_items(shape: ModelShape, decoder: DecoderShape, dtype: str) -> list[Item]:
-    """Stored weights of one device. `decoder` may be a GPU's part of it; the rest is whole on every device."""
-    plain = compute_dtype(dtype)
-    each = ELEMENT_BYTES[plain]
-    bits = "" if dtype in ELEMENT_BYTES else f", linears in {dtype}, the rest in {WIDTH_UNDER_QUANTISATION}"
-    other = decoder.body_parameters - decoder.linear_parameters
-    heads = 0 if decoder.tied else decoder.head_parameters * decoder.heads // shape.decoder.heads
-    embeddings = decoder.head_parameters + heads
-    return [
-        Item(
-            "decoder layers",
-            f"{decoder.body_parameters:,} parameters{bits or f' x {each} bytes'}",
-            linear_bytes(decoder, dtype) + other * each,
-        ),
-        Item("embeddings and head", f"{embeddings:,} parameters x {each} bytes", embeddings * each),
-        Item("vision tower", f"{shape.vision.parameters:,} parameters x {each} bytes", shape.vision.parameters * each),
-        Item(
-            "projector", f"{shape.projector_parameters:,} parameters x {each} bytes", shape.projector_parameters * each
-        ),
-    ]

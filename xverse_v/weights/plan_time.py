@@ -14,7 +14,8 @@ from typing import Any
 
 from xverse_v.weights.plan import InferenceOptions, views_of
 from xverse_v.weights.plan_training import TrainingOptions, packed_row
-from xverse_v.weights.shapes import ELEMENT_BYTES, ModelShape, compute_dtype, linear_bytes
+from xverse_v.weights.plan_weights import head_bytes, linears_bytes
+from xverse_v.weights.shapes import ELEMENT_BYTES, ModelShape, compute_dtype
 
 MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
 VECTOR_ROWS = {"cpu": 16_384, "cuda": 65_536}
@@ -87,14 +88,14 @@ def attention_flops(shape: ModelShape, tokens: int) -> float:
 
 def time_inference(shape: ModelShape, options: InferenceOptions, rates: Rates) -> list[Duration]:
     """Vision, prefill and decode of one batch; under `full` sharding ideally divided over the GPUs."""
-    decoder, rows = shape.decoder, options.batch
-    element = ELEMENT_BYTES[compute_dtype(options.dtype)]
+    decoder, rows, held = shape.decoder, options.batch, (options.dtype, options.device.kind)
+    element = ELEMENT_BYTES[compute_dtype(*held)]
     parts = options.device.gpus if options.device.shard == "full" else 1
     views = sum(views_of(options.images, options.max_tiles, shape.vision.image_size))
     answered = (options.turns - 1) * options.new_tokens
     prompt = views * shape.vision.patches + options.turns * options.question_tokens + answered
-    body = linear_bytes(decoder, options.dtype)
-    weights = body + (decoder.head_parameters + decoder.width * (2 * decoder.layers + 1)) * element
+    norms = decoder.width * (2 * decoder.layers + 1)
+    weights = linears_bytes(decoder, *held) + head_bytes(decoder, *held) + norms * element
     prefill = 2.0 * decoder.linear_parameters * prompt + attention_flops(shape, prompt) + 2.0 * decoder.head_parameters
     middle = prompt + options.new_tokens / 2
     step = (

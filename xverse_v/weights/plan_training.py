@@ -15,10 +15,11 @@ from typing import Any
 
 from xverse_v.errors import error
 from xverse_v.model.tiling import MAX_TILES
-from xverse_v.weights.plan import check_choice, check_context, check_counts, views_of, weight_items
+from xverse_v.weights.plan import check_choice, check_context, check_counts, views_of
 from xverse_v.weights.plan_activations import Kernels
 from xverse_v.weights.plan_backward import PackedRow, step_phases
 from xverse_v.weights.plan_table import Device, Item, Plan, Stage
+from xverse_v.weights.plan_weights import weight_items
 from xverse_v.weights.shapes import ELEMENT_BYTES, ModelShape
 
 MASTER_BYTES = 4

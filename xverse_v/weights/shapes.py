@@ -21,8 +21,9 @@ WEIGHT_DTYPES = (*ELEMENT_BYTES, *QUANTISED_BITS)
 INT4_GROUP = 128
 """Weights of one row that share a scale when they are stored in four bits."""
 
-WIDTH_UNDER_QUANTISATION = "bfloat16"
-"""What stays unquantised (vision tower, projector, embeddings, head, norms, activations, cache) is stored in this."""
+WIDTH_UNDER_QUANTISATION = {"cuda": "bfloat16", "cpu": "float32"}
+"""What stays unquantised (vision tower, projector, embeddings, norms, activations, cache) is stored in this: on a GPU
+as in the engines that quantise, where the head stays too, on a CPU as our own `--quantise` leaves it."""
 
 
 @dataclass(frozen=True)
@@ -148,19 +149,22 @@ class ModelShape:
 
 
 def linear_bytes(decoder: DecoderShape, dtype: str) -> int:
-    """Stored bytes of the decoder's linears. int8: one byte each, a scale a row; int4: half a byte, a scale a group."""
+    """Stored bytes of the decoder's linears. int8: one byte each, a scale a row; int4: half a byte, a scale a group.
+
+    Quantised as an engine on a GPU holds them; on a CPU see `plan_weights`.
+    """
     if dtype in ELEMENT_BYTES:
         return decoder.linear_parameters * ELEMENT_BYTES[dtype]
-    scale = ELEMENT_BYTES[WIDTH_UNDER_QUANTISATION]
+    scale = ELEMENT_BYTES[WIDTH_UNDER_QUANTISATION["cuda"]]
     if dtype == "int8":
         rows = decoder.layers * sum(outside for _, outside in decoder.linears.values())
         return decoder.linear_parameters + rows * scale
     return decoder.linear_parameters // 2 + decoder.linear_parameters // INT4_GROUP * scale
 
 
-def compute_dtype(dtype: str) -> str:
-    """The dtype of activations and cache: the weights' own, or bfloat16 under quantised linears."""
-    return dtype if dtype in ELEMENT_BYTES else WIDTH_UNDER_QUANTISATION
+def compute_dtype(dtype: str, device: str = "cuda") -> str:
+    """The dtype of activations and cache: the weights' own; under quantised linears what such a device leaves."""
+    return dtype if dtype in ELEMENT_BYTES else WIDTH_UNDER_QUANTISATION[device]
 
 
 RELEASED_VISION = VisionShape(width=1024, layers=23, heads=16, feed_forward=4096, image_size=224, patch_size=14)
