@@ -1,6 +1,6 @@
 """What grouping rows by image is worth: a GQA-like run beside the same questions asked one at a time, nothing reused.
 
-    python benchmarks/eval_throughput.py [--model nano|FOLDER] [--images 4] [--questions 30] [--batch-size N]
+    python benchmarks/eval_throughput.py [--model nano|FOLDER] [--images 10] [--questions 30] [--batch-size N]
 
 GQA asks about thirty questions an image. An image of 672x448 becomes 7 views, and its tokens are nearly the whole
 prompt; prefilled once, thirty questions cost little more than one. The run is the evaluation's own (`ask`, with its
@@ -94,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="nano")
     parser.add_argument("--device", default=None)
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=10, help="GQA has 398; of few, the end weighs")
     parser.add_argument("--questions", type=int, default=30, help="an image")
     parser.add_argument("--batch-size", type=int, help="default: that of eval run")
     return parser.parse_args()

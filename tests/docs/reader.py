@@ -26,10 +26,11 @@ from PIL import Image
 
 from tests.conftest import TINY
 from tests.docs.commands import Command
-from tests.docs.decisions import Way
+from tests.docs.decisions import SERVED, Way
 from tests.docs.pages import ROOT, text_of
 from tests.evaluation import made
 from tests.walkthroughs.runner import copy_project
+from xverse_v.cli import INTERRUPTED
 
 SECONDS = 600.0  # for one command, on a machine that does other things too
 WEIGHTS = Path("xverse_v/nano/weights")
@@ -123,15 +124,12 @@ def _vlmevalkit(project: Path) -> None:
 # -------------------------------------------------------------------------------------------------- typing commands
 
 
-def typed(command: Command, way: Way, server: str, home: str) -> str:
-    """The line of shell, every name and number filled in."""
+def typed(command: Command, way: Way) -> str:
+    """What a reader types: the page's words with their own in place."""
     text = command.text
     for old, new in way.swaps:
         text = text.replace(old, new)
-    text = f"{text} {way.more}".rstrip()
-    for name, value in {"{port}": free_port(), "{server}": server, "{home}": home}.items():
-        text = text.replace(name, value)
-    return text
+    return f"{text} {way.more}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -145,8 +143,9 @@ class Reader:
 
     def run(self, command: Command, way: Way) -> str | None:
         """None if all went as expected, else what was typed and what came."""
-        line = typed(command, way, self.server, str(self.home))
-        line = f"{way.first} && {line}" if way.first else line
+        line = f"{way.first} && {typed(command, way)}" if way.first else typed(command, way)
+        for name, value in {"{port}": free_port(), "{server}": self.server, "{home}": str(self.home)}.items():
+            line = line.replace(name, value)
         for name in MODELS:
             if name in line and not (self.folder / name).exists():
                 shutil.copytree(self.home / "project" / WEIGHTS, self.folder / name, copy_function=os.link)
@@ -166,10 +165,9 @@ class Reader:
             finally:
                 _kill_group(process)
         said = log.read_text(encoding="utf-8", errors="replace")
-        if wrong is None and process.returncode not in way.codes:
+        refused = process.returncode == 1 and bool(way.may_say) and way.may_say in said
+        if wrong is None and not refused and process.returncode != (INTERRUPTED if way.asked_at else 0):
             wrong = f"exit code {process.returncode}"
-        if wrong is None and process.returncode != 0 and way.says not in said:
-            wrong = f"exit code {process.returncode}, but nothing says {way.says!r}"
         return wrong and f"{command.place}: {wrong}\n$ {line}\n" + "\n".join(said.splitlines()[-25:])
 
     def _wait(self, process: subprocess.Popen[bytes], way: Way, line: str) -> str | None:
@@ -189,7 +187,7 @@ class Reader:
             except subprocess.TimeoutExpired:
                 return "it goes on after Ctrl-C"
             return None
-        return None if process.returncode else f"no answer at {way.asked_at}"
+        return None if process.poll() is not None else f"no answer at {way.asked_at}"
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -218,10 +216,10 @@ def answers(address: str, process: subprocess.Popen[bytes], seconds: float = 300
 
 @contextmanager
 def running_server(home: Path, variables: dict[str, str]) -> Iterator[str]:
-    """`xverse-v serve` with the built-in model, for commands that ask one. Gives its address."""
+    """`xverse-v serve` with the built-in model under another name, for commands that ask one. Gives its address."""
     port = free_port()
     with (home / "server.log").open("wb") as log:
-        line = ["xverse-v", "serve", "--port", port]
+        line = ["xverse-v", "serve", "--port", port, "--model-name", SERVED]
         process = subprocess.Popen(line, cwd=home, env=variables, stdout=log, stderr=log, start_new_session=True)
         try:
             assert answers(f"http://127.0.0.1:{port}/health", process), (home / "server.log").read_text()

@@ -38,7 +38,7 @@ FLAGS_TRIED_ON = {
 # Words that stand for something of the reader's own and must not be typed as they are.
 PLACEHOLDERS = re.compile(
     r"(?<![\w./-])(?:DIR|FILE|RUN|DATA|MODEL|BENCHMARK|OUT|N|NAMES?|A B|DECODER|FIRST|key=value)(?![\w./])"
-    r"|\.\.\.(?! xverse-v)|\[--|\{\w+\}|/path/to|example\.com/v1"
+    r"|\.\.\.(?! xverse-v)|\[--|/path/to|example\.com/v1"
 )
 
 
@@ -50,11 +50,6 @@ def not_run(command: Command) -> bool:
 
 def way_of(command: Command) -> Way:
     return WAYS.get(command.text, AS_PRINTED)
-
-
-def swapped(command: Command) -> str:
-    """What is typed, with any port and any server."""
-    return typed(command, way_of(command), "http://127.0.0.1:1/v1", "/home")
 
 
 def planned(llamacpp: bool = False) -> dict[str, list[tuple[Command, Way]]]:
@@ -75,7 +70,7 @@ def _flags_together(page: str, rows: list[tuple[Command, Way]]) -> list[tuple[Co
     if not alone:
         return rows
     verb, tried_on = VERB_OF_FLAGS[page], FLAGS_TRIED_ON[page]
-    flags = [swapped(command).removeprefix(verb) for command in alone]
+    flags = [typed(command, way_of(command)).removeprefix(verb) for command in alone]
     if page == "serve.md":
         text, way = f"{verb}{''.join(flags)}", WAYS["xverse-v serve"]
     else:
@@ -145,7 +140,7 @@ def test_it_is_decided_what_to_type() -> None:
     open_ones = {
         command.place: found[0]
         for command in COMMANDS
-        if not not_run(command) and (found := PLACEHOLDERS.search(swapped(command)))
+        if not not_run(command) and (found := PLACEHOLDERS.search(typed(command, way_of(command))))
     }
     assert open_ones == {}, "these words stand for something; say in decisions.py for what"
 
@@ -153,7 +148,7 @@ def test_it_is_decided_what_to_type() -> None:
 def test_the_command_line_knows_every_verb_and_flag() -> None:
     root: Any = typer.main.get_command(app)  # Typer's own click, or the package: both have what is used here
     for command in COMMANDS:
-        text = command.text if not_run(command) else swapped(command)
+        text = command.text if not_run(command) else typed(command, way_of(command))
         match = re.search(r"(?:^|[ /])(?:xverse-v|-m xverse_v) ([^|+]*)", text)
         if match and "pip" not in text:
             verb, words = root, shlex.split(match[1])

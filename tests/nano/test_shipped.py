@@ -27,12 +27,12 @@ SAMPLE = 30  # questions a row; always the same ones
 # Row -> least right answers of the sample. Each is set two or three below what the shipped weights reach, so that a
 # change which costs answers is seen and a last digit of another processor is not. Scores: see the model card.
 FLOORS = {
-    "scenes": 24,
-    "small text": 22,
-    "charts": 26,
-    "handwritten digits": 21,
-    "follow-up": 26,
-    "two images": 22,
+    "scenes": 25,
+    "small text": 25,
+    "charts": 24,
+    "handwritten digits": 27,
+    "follow-up": 27,
+    "two images": 20,
     "refusals": 28,
 }
 # Of small text seen without tiles; more would mean that the global view can be read.
