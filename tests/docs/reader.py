@@ -36,6 +36,8 @@ SECONDS = 600.0  # for one command, on a machine that does other things too
 WEIGHTS = Path("xverse_v/nano/weights")
 # Folders of a reader's own weights; each is made where a command names it, for some commands make them themselves.
 MODELS = ("FOLDER", "xverse-v-13b")
+# A shell's background jobs ignore Ctrl-C, and so does what they start, until uvicorn takes it up and ends in order.
+STOPPED = 0 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else INTERRUPTED
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -166,7 +168,7 @@ class Reader:
                 _kill_group(process)
         said = log.read_text(encoding="utf-8", errors="replace")
         refused = process.returncode == 1 and bool(way.may_say) and way.may_say in said
-        if wrong is None and not refused and process.returncode != (INTERRUPTED if way.asked_at else 0):
+        if wrong is None and not refused and process.returncode != (STOPPED if way.asked_at else 0):
             wrong = f"exit code {process.returncode}"
         return wrong and f"{command.place}: {wrong}\n$ {line}\n" + "\n".join(said.splitlines()[-25:])
 
