@@ -72,7 +72,7 @@ WAYS: dict[str, Way] = {
         *("int8|int4", "int4", "[--questions FILE.jsonl]", "--questions examples/questions.jsonl"),
         *("[--count N]", "--count 2", "[--json]", "--json"),
     ),
-    "python benchmarks/quantised_decode.py --layers 2 --tokens 6": _swap("2", "1", "6", "1"),
+    "python benchmarks/quantised_decode.py --layers 2 --tokens 6": _swap("2", "1", "6", "1", more="--kinds int8"),
     # Weights
     "xverse-v convert --clip DIR --llm DIR --adapters FILE --out DIR": _swap(
         *("--clip DIR", "--clip parts/clip-vit-tiny-patch14", "--llm DIR", "--llm parts/XVERSE-tiny-Chat"),

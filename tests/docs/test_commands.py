@@ -143,6 +143,14 @@ def test_it_is_decided_what_to_type() -> None:
         if not not_run(command) and (found := PLACEHOLDERS.search(typed(command, way_of(command))))
     }
     assert open_ones == {}, "these words stand for something; say in decisions.py for what"
+    # What does not end by itself, or takes hours, is never run just as it is printed.
+    endless = [
+        command.place
+        for command in COMMANDS
+        if re.search(r"xverse-v (serve|demo|train|speed (?!roofline))|torchrun|benchmarks/", command.text)
+        and not (command.flags_alone or "--help" in command.text or command.text in WAYS or not_run(command))
+    ]
+    assert endless == [], "say in decisions.py how these end"
 
 
 def test_the_command_line_knows_every_verb_and_flag() -> None:

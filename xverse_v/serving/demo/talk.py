@@ -111,8 +111,7 @@ class Talk:
         """Forget the conversation and its images."""
         if visit.busy:
             return Shown(busy=True)
-        self.visits.drop_uploads(visit, list(visit.uploads))
-        visit.forget()
+        self.visits.forget(visit)
         visit.status = ""
         return Shown([], {"text": "", "files": []}, panels=True)
 

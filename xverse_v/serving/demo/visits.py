@@ -97,7 +97,7 @@ class Visit:
 
 class Visits:
     """All visits, by the key of the browser session. ``root``: the demo's temporary folder. Uploads that are done with
-    are removed by the next event that comes after ``grace`` seconds, those of a page that is gone at once.
+    are removed by the next event that comes after ``grace`` seconds, those of a page that is gone or cleared at once.
     """
 
     def __init__(
@@ -130,9 +130,7 @@ class Visits:
             visit = self._visits.pop(key, None)
         if visit is not None:
             visit.stop()
-            self.drop_uploads(visit, visit.uploads)
-            self._remove(lambda whose, due: whose is visit)
-            visit.forget()
+            self.forget(visit)
         self._sweep()
 
     def stop(self) -> None:
@@ -168,6 +166,12 @@ class Visits:
                 if path not in visit.opened:
                     self.drop_uploads(visit, {Path(path)})
         return problems
+
+    def forget(self, visit: Visit) -> None:
+        """The conversation and all that was uploaded for it, at once."""
+        self.drop_uploads(visit, visit.uploads)
+        self._remove(lambda whose, due: whose is visit)
+        visit.forget()
 
     def drop_uploads(self, visit: Visit, paths: Iterable[Path]) -> None:
         """Remove files that this visit uploaded, unless another visit uploaded the same: they share one file then."""
