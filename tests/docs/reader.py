@@ -189,7 +189,7 @@ class Reader:
             except subprocess.TimeoutExpired:
                 return "it goes on after Ctrl-C"
             return None
-        return None if process.poll() is not None else f"no answer at {way.asked_at}"
+        return None if process.poll() else f"no answer at {way.asked_at}"  # what ended with an error is judged by that
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -29,11 +29,10 @@ TEXTS = {command.text for command in COMMANDS}
 # Pages that go on from one another's results, in this order; the longest come first, so that none is waited for.
 SERIES = (("train.md", "nano.md", "export.md"), ("speed.md",), ("eval.md", "benchmarks.md"))
 AT_ONCE = 2
-# Flags that stand alone on a page are tried behind this, all in one process or in one server.
+# Flags that stand alone on a page are tried behind this, one after the other in one process; those of a server in one.
 FLAGS_TRIED_ON = {
     "ask.md": 'ask cat.jpg "What is it?"',
     "eval.md": "eval run --work-dir flags --limit 1 --max-new-tokens 4",
-    "serve.md": "serve",
 }
 # Words that stand for something of the reader's own and must not be typed as they are.
 PLACEHOLDERS = re.compile(
@@ -69,12 +68,13 @@ def _flags_together(page: str, rows: list[tuple[Command, Way]]) -> list[tuple[Co
     alone = [command for command, way in rows if command.flags_alone and not way.asked_at]
     if not alone:
         return rows
-    verb, tried_on = VERB_OF_FLAGS[page], FLAGS_TRIED_ON[page]
+    verb = VERB_OF_FLAGS[page]
     flags = [typed(command, way_of(command)).removeprefix(verb) for command in alone]
     if page == "serve.md":
         text, way = f"{verb}{''.join(flags)}", WAYS["xverse-v serve"]
     else:
-        text, way = "python -m tests.docs.many " + " + ".join(tried_on + each for each in flags), AS_PRINTED
+        lines = [FLAGS_TRIED_ON[page] + each for each in flags]
+        text, way = f"python -m tests.docs.many {' + '.join(lines)}", AS_PRINTED
     rest = [row for row in rows if row[0] not in alone]
     return [*rest, (Command(page, alone[0].line, text), way)]
 
@@ -157,7 +157,7 @@ def test_the_command_line_knows_every_verb_and_flag() -> None:
     root: Any = typer.main.get_command(app)  # Typer's own click, or the package: both have what is used here
     for command in COMMANDS:
         text = command.text if not_run(command) else typed(command, way_of(command))
-        match = re.search(r"(?:^|[ /])(?:xverse-v|-m xverse_v) ([^|+]*)", text)
+        match = re.search(r"(?:^|[ /])(?:xverse-v|-m xverse_v|-m tests.docs.many) ([^|+]*)", text)
         if match and "pip" not in text:
             verb, words = root, shlex.split(match[1])
             while below := getattr(verb, "commands", None):
