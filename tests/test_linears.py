@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from xverse_v.linears import FastLinear, use_fast_linears
+from xverse_v.linears import LEAST_WIDTH, SOME_ROWS, FastLinear, use_fast_linears
 
 WIDTH, OUTPUTS = 1100, 960  # a little more than the least
 
@@ -22,7 +22,9 @@ def layer() -> nn.Linear:
     return made
 
 
-@pytest.mark.parametrize("shape", [(WIDTH,), (1, 1, WIDTH), (1, WIDTH), (2, 1, WIDTH), (3, 5, WIDTH), (300, WIDTH)])
+@pytest.mark.parametrize(
+    "shape", [(WIDTH,), (1, 1, WIDTH), (1, WIDTH), (2, 1, WIDTH), (3, 5, WIDTH), (40, 1, WIDTH), (300, WIDTH)]
+)
 @pytest.mark.parametrize("biased", [False, True])
 def test_the_product_is_that_of_torch_up_to_rounding(shape, biased):
     torch.manual_seed(1)
@@ -31,7 +33,7 @@ def test_the_product_is_that_of_torch_up_to_rounding(shape, biased):
     use_fast_linears(layer)
     assert type(layer) is FastLinear
     found = layer(x)
-    assert found.shape == exact.shape and found.dtype is torch.float32
+    assert found.shape == exact.shape and found.dtype is torch.float32 and found.is_contiguous()
     assert float((found - exact).abs().max() / exact.abs().max()) < 5e-6
 
 
@@ -46,6 +48,18 @@ def test_a_row_is_the_same_up_to_rounding_with_any_number_of_threads(layer):
         torch.set_num_threads(before)
     torch.testing.assert_close(found[1], found[0])
     torch.testing.assert_close(found[2], found[0])
+
+
+def test_some_rows_give_what_they_give_among_more():
+    """Which side of the product a weight stands on changes the speed, and the numbers by rounding at most."""
+    wide = nn.Linear(LEAST_WIDTH, 530, bias=False).requires_grad_(False)
+    use_fast_linears(wide)
+    x = torch.randn(max(SOME_ROWS) + 1, 1, LEAST_WIDTH)
+    whole = wide(x)
+    for rows in (min(SOME_ROWS), max(SOME_ROWS)):
+        found = wide(x[:rows])
+        assert found.is_contiguous()  # what comes after would take slow ways
+        torch.testing.assert_close(found, whole[:rows], rtol=1e-5, atol=1e-5)
 
 
 def test_the_same_call_gives_the_same_bits(layer):

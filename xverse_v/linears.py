@@ -22,6 +22,10 @@ from torch.nn import functional
 LEAST_WEIGHTS = 2**20
 """Inputs x outputs from which a layer is large: 1,024 x 1,024, the smallest of the released model."""
 
+SOME_ROWS, LEAST_WIDTH = range(12, 65), 2048
+"""Rows, as of a batch's decode step, and inputs from which the weight is better the left side of the product than the
+right one."""
+
 KEPT_KERNELS = "64"
 """Compiled kernels that oneDNN and torch's layer above it may each keep, 1 to 3 MB apiece; 1,024 by default. A model's
 step needs about ten; a question of a new length compiles five again, a millisecond each."""
@@ -52,11 +56,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x float[..., I], weight float[O, I], bias float[O] or None -> float[..., O]."""
     if not _suits(x, weight):
         return functional.linear(x, weight, bias)
-    parts = torch.get_num_threads()
-    if x.numel() == x.shape[-1] and bias is None and weight.shape[0] % parts == 0:
+    parts, rows = torch.get_num_threads(), x.numel() // x.shape[-1]
+    if rows == 1 and bias is None and weight.shape[0] % parts == 0:
         return _one_row(x, weight, parts)
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
+    if rows in SOME_ROWS and weight.shape[1] >= LEAST_WIDTH and bias is None:
+        # Of the two sides oneDNN rearranges the second before it multiplies; here that is the smaller one by far.
+        return _product(weight, x.reshape(rows, -1)).T.contiguous().view(*x.shape[:-1], -1)
+    return _product(x, weight, bias)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return found
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:

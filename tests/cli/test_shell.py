@@ -1,6 +1,7 @@
 """What holds for every verb: fast help, errors as text and as JSON, exit codes, languages, global flags."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,20 @@ def test_neither_help_nor_version_loads_torch(arguments):
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=REPOSITORY)
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("0", "0")])
+def test_a_process_of_ours_has_memory_in_large_pages_unless_it_was_told(monkeypatch, given, wanted):
+    monkeypatch.delenv(cli.LARGE_PAGES, raising=False)
+    if given is not None:
+        monkeypatch.setenv(cli.LARGE_PAGES, given)
+    before = os.environ.get(cli.LARGE_PAGES)
+    assert cli.main(["--version"]) == 0 and os.environ.get(cli.LARGE_PAGES) == before
+    monkeypatch.setattr(sys, "argv", ["xverse-v", "--version"])
+    try:
+        assert cli.main() == 0 and os.environ[cli.LARGE_PAGES] == wanted
+    finally:
+        os.environ.pop(cli.LARGE_PAGES, None)
 
 
 def test_no_argument_shows_what_there_is(run):

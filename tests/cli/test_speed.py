@@ -57,7 +57,7 @@ def test_generate_for_scripts_is_a_line_a_row():
 def test_a_report_is_written_with_every_goal(tmp_path, monkeypatch):
     # What starts processes and what runs often is measured in tests/speed; here its answer is enough.
     found = {"load_seconds": 1.0, "read_seconds": 2.0, "weights_bytes": 100, "peak_bytes": 101}
-    monkeypatch.setattr(loading, "load_in_process", lambda folder, dtype: found)
+    monkeypatch.setattr(loading, "in_process", lambda folder, how: found)
     row = Record("made up", "xverse-v", "s", (2.0,), {"size": "any"}, 1.0, "bandwidth")
     for name in ("serving", "training", "growth"):
         section = Section(name.title(), [row], [Goal(f"{name} is fast", "at least 1", "2", True)])

@@ -9,6 +9,7 @@ from PIL import Image
 from xverse_v.speed import growth, peaks, plots
 from xverse_v.speed.ceilings import Ceilings, Rate
 from xverse_v.speed.growth import Curve, Point, Sizes
+from xverse_v.speed.peers import Ours
 from xverse_v.speed.records import Record, Sample, conditions
 from xverse_v.speed.report import Section, markdown
 from xverse_v.speed.subject import Subject, build_subject
@@ -52,6 +53,13 @@ def test_every_curve_is_measured_beside_its_roofline(subject):
     assert len(growth.verdicts(curves)) == 10
     rows = growth.records_of(curves, subject)
     assert sum(row.unit == "s" for row in rows) == 10
+
+
+def test_a_long_question_has_about_the_tokens_that_were_wanted(subject):
+    for wanted in (512, 2048):
+        text = growth.prompt_of(wanted, subject.processor.tokenizer)
+        run = Ours(subject.assistant).answer_to((text,), 2)
+        assert run.prompt_tokens == pytest.approx(wanted, abs=40)
 
 
 def test_a_filled_cache_has_the_length_it_says_in_every_row(subject):

@@ -51,7 +51,27 @@ def test_loading_is_timed_beside_a_plain_read(folder):
     assert [goal.met is None for goal in goals] == [False, False]
 
 
+def test_plain_reads_and_loads_start_alike_and_are_first_equally_often(folder, monkeypatch):
+    """Both in a process of their own: what was forgotten a moment ago is read faster on some machines."""
+    order = []
+
+    def in_process(place, how):
+        order.append(how)
+        return {"read_seconds": 1.0, "load_seconds": 1.0, "weights_bytes": 1, "peak_bytes": 1}
+
+    monkeypatch.setattr(loading, "in_process", in_process)
+    monkeypatch.setattr(loading, "forget", lambda files: order.append("forgotten"))
+    loading.measure_loading(folder, dtype="float32", repeats=2)
+    cold, warm = order[:8], order[8:]
+    assert cold[::2] == ["forgotten"] * 4 and cold[1::2] == warm == ["plain", "float32", "float32", "plain"]
+
+
+def test_a_plain_read_is_no_load(folder):
+    found = loading.in_process(folder, loading.PLAIN)
+    assert list(found) == ["read_seconds"] and found["read_seconds"] > 0
+
+
 def test_a_loading_process_that_fails_says_why(tmp_path):
     with pytest.raises(XverseError) as problem:
-        loading.load_in_process(tmp_path, "float32")
+        loading.in_process(tmp_path, "float32")
     assert problem.value.code == "E816" and re.search(r"E\d{3} ", problem.value.facts["problem"])

@@ -30,6 +30,9 @@ from .version import versions
 PROGRAM = "xverse-v"
 INTERRUPTED = 130
 
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""torch's own switch: memory in pages of 2 MB, a twentieth off the first token (docs/speed.md, Experiments)."""
+
 # Typer brings its own copy of click from 0.26 on and used the package before; this is the one class that both have in a
 # public place below which every mistake on the command line lies.
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
@@ -102,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. `arguments` are those after the program's name; None takes them from
     the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # the process is ours; torch reads it once, when a verb loads it
+        os.environ.setdefault(LARGE_PAGES, "1")
     flags = given[: given.index("--")] if "--" in given else given
     as_json, debug = "--json" in flags, "--debug" in flags
     try:

@@ -42,9 +42,9 @@ def serve(
     size: Annotated[
         str | None, typer.Option("--size", metavar="tiny|small|middle", help="Random weights instead of --model.")
     ] = None,
-    clients: Clients = 8,
-    requests: Requests = 40,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Requests the server decodes together.")] = 8,
+    clients: Clients = 32,
+    requests: Requests = 160,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Requests the server decodes together.")] = 32,
     json_: Json = False,
 ) -> None:
     """The server over HTTP: clients one at a time and many at once; answers are compared with those given alone."""
@@ -129,8 +129,8 @@ def report(
     views: Views = 7,
     new_tokens: NewTokens = 32,
     repeat: Repeat = 3,
-    clients: Clients = 8,
-    requests: Requests = 40,
+    clients: Clients = 32,
+    requests: Requests = 160,
     device: Device = "cpu",
 ) -> None:
     """All parts in one run, with every goal and the number found for it, and pictures."""

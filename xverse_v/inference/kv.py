@@ -244,13 +244,13 @@ def _widened(held: Tensor, rows: int, columns: int, extents: Iterable[tuple[int,
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Of several rows on the CPU, memory that the system hands out page by page as it is written, so that columns which
-    a row holds by reference cost nothing. Large pages would defeat that: one spans several rows.
+    """On the CPU, memory that the system hands out page by page as it is written: nothing is written twice, and columns
+    that a row holds by reference cost nothing. Large pages would defeat that where one spans several rows.
     """
     size = math.prod(shape) * like.itemsize
-    if like.device.type != "cpu" or shape[0] < 2 or size < _WORTH_MAPPING or not hasattr(mmap, "MAP_ANONYMOUS"):
+    if like.device.type != "cpu" or size < _WORTH_MAPPING or not hasattr(mmap, "MAP_ANONYMOUS"):
         return like.new_zeros(shape)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+    if shape[0] > 1 and hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(pages, dtype=like.dtype).view(shape)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from xverse_v.elementwise import use_cached_steps
 from xverse_v.errors import error
 from xverse_v.linears import use_fast_linears
 from xverse_v.media import DEFAULT_LIMITS, MediaLimits
@@ -132,6 +133,7 @@ def assemble(
     """
     if network.device.type == "cpu":
         use_fast_linears(network)
+        use_cached_steps(network)
     conditions = Conditions(
         weights_id=weights_id,
         dtype=str(network.dtype).removeprefix("torch."),

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from xverse_v.inference.assistant import Request
 from xverse_v.inference.kv import RowCache
@@ -35,11 +36,13 @@ SLACK = 0.1
 ANSWER = 8
 """Tokens of each answer to many questions."""
 BATCH_CONTEXT = 256
+TEXT, AROUND = "What is it? ", 32
+"""What a long question repeats, and about how many tokens a prompt puts around it."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Where the curves are measured. A context is rounded to what a prompt of so many letters has of tokens."""
+    """Where the curves are measured. A context is rounded to what a prompt of whole sentences has of tokens."""
 
     views: tuple[int, ...] = (1, 3, 5, 7, 10)
     questions: tuple[int, ...] = (1, 4, 16, 64)
@@ -147,7 +150,7 @@ def _questions(subject: Subject, sizes: Sizes) -> Iterator[Measured]:
 def _context(subject: Subject, sizes: Sizes) -> Iterator[Measured]:
     way, shape = Ours(subject.assistant), subject.shape
     for tokens in sizes.context:
-        question = prompt_of(tokens)
+        question = prompt_of(tokens, subject.processor.tokenizer)
         peak = peak_bytes(lambda: way.answer_to((question,), 2), subject.device)  # noqa: B023
         runs = [way.answer_to((question,), 2) for _ in range(sizes.repeats)]
         prompt = runs[0].prompt_tokens
@@ -203,9 +206,10 @@ def filled_cache(network: XverseVForConditionalGeneration, rows: int, context: i
     return cache
 
 
-def prompt_of(tokens: int) -> str:
-    """A question of about so many tokens to a tokenizer of bytes, with room for the words of the prompt around it."""
-    return ("What is it? " * (tokens // 12 + 1))[: tokens - 32]
+def prompt_of(tokens: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A question of about so many tokens, with room for the words of the prompt around it."""
+    each = len(tokenizer(16 * TEXT, add_special_tokens=False).input_ids) / 16
+    return TEXT * max(1, round((tokens - AROUND) / each))
 
 
 def held_bytes(shape: ModelShape, views: int, tokens: int, dtype: str) -> float:

@@ -2,8 +2,10 @@
 
 In: a model folder. Out: `Record`s. Cold means that the system was asked to forget the files first; loading is timed
 until every page of every weight has been there once, because a mapped file is otherwise "loaded" before anything is
-read. Each run is a process of its own (`loading_probe`). The floor of a cold run is the plain read of this disk, of a
-warm one the plain read from the page cache; both measured in the same minute. Nothing is written.
+read. The floor of a cold run is the plain read of this disk, of a warm one the plain read from the page cache; both
+measured in the same minute. Each run, plain reads too, is a process of its own (`loading_probe`) that starts to read
+equally long after the files were forgotten: a virtual machine gives memory it does not use back to its host within
+seconds, and pages that it has to ask for again come three times as slowly. Nothing is written.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from xverse_v.speed.records import Goal, Record, number
 from xverse_v.weights.parts import weight_files
 
 BLOCK = 2**23
+PLAIN = "plain"
 
 
 def measure_loading(folder: Path, *, dtype: str = "auto", repeats: int = 3) -> list[Record]:
@@ -39,9 +42,9 @@ def measure_loading(folder: Path, *, dtype: str = "auto", repeats: int = 3) -> l
             if cold:
                 forget(files)
             if turn % 4 in (0, 3):
-                reading.append(read_seconds(files))
+                reading.append(in_process(folder, PLAIN)["read_seconds"])
             else:
-                runs.append(load_in_process(folder, dtype))
+                runs.append(in_process(folder, dtype))
         found[state] = runs
         shown, floor = {**settings, "page cache": state}, median(reading)
         plain = Record("plain read of the files", "the disk", "s", tuple(reading), shown)
@@ -56,9 +59,9 @@ def measure_loading(folder: Path, *, dtype: str = "auto", repeats: int = 3) -> l
     return [*records, Record("peak memory", OURS, "x weights", shares, settings, 1.0, "the weights", note=note)]
 
 
-def load_in_process(folder: Path, dtype: str) -> dict[str, Any]:
-    """One run of `loading_probe`. Raises E816."""
-    command = [sys.executable, "-m", "xverse_v.speed.loading_probe", str(folder), dtype]
+def in_process(folder: Path, how: str) -> dict[str, Any]:
+    """One run of `loading_probe`: a dtype to load in, or `PLAIN`. Raises E816."""
+    command = [sys.executable, "-m", "xverse_v.speed.loading_probe", str(folder), how]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise error("E816", what="loading", status=done.returncode, problem=failure_line(done.stderr), folder=folder)

@@ -1,4 +1,5 @@
-"""Load one folder and say what it took: `python -m xverse_v.speed.loading_probe FOLDER DTYPE`.
+"""Load one folder and say what it took: `python -m xverse_v.speed.loading_probe FOLDER DTYPE`, or `... FOLDER plain` to
+read its weight files as any program would.
 
 A process of its own, because the peak of a process's memory can only grow. Out, on stdout: one JSON object with seconds
 until the model is there, seconds until every byte of it has been read once, and bytes of memory at the peak above what
@@ -16,7 +17,9 @@ from pathlib import Path
 import torch
 
 from xverse_v.model import XverseVForConditionalGeneration
+from xverse_v.speed.loading import PLAIN, read_seconds
 from xverse_v.weights.load import load_model
+from xverse_v.weights.parts import weight_files
 
 PAGE = 4096
 
@@ -47,8 +50,14 @@ def forget_peak() -> None:
 
 def main() -> None:
     """See the module's docstring."""
-    folder, dtype = sys.argv[1:3]
+    folder, how = sys.argv[1:3]
     torch.ones(8).sum()  # what torch makes at its first operation is not the model's
+    found = {"read_seconds": read_seconds(weight_files(Path(folder)))} if how == PLAIN else load(folder, how)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def load(folder: str, dtype: str) -> dict[str, float]:
+    """Load, and read every page once."""
     forget_peak()
     before = memory("VmRSS")
     began = time.perf_counter()
@@ -56,7 +65,7 @@ def main() -> None:
     loaded = time.perf_counter()
     checksum = read_once(network)
     done = time.perf_counter()
-    found = {
+    return {
         "load_seconds": loaded - began,
         "read_seconds": done - began,
         "weights_bytes": sum(parameter.nbytes for parameter in network.parameters()),
@@ -64,7 +73,6 @@ def main() -> None:
         "own_bytes": memory("RssAnon"),
         "checksum": checksum,
     }
-    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from xverse_v.weights.shapes import ModelShape
 WORKLOADS = ("fresh", "shared")
 NAME = "measured"
 TOGETHER = 3  # times as many requests a second as one at a time
+ALONE = "a new image is prefilled by itself, exactly as when asked alone, and one client keeps the cores busy with it"
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class ServingCase:
 
     shape: ModelShape
     model: str
-    clients: int = 8
-    requests: int = 40
-    batch: int = 8
+    clients: int = 32
+    requests: int = 160
+    batch: int = 32
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -65,7 +66,8 @@ class Served:
         found = [Goal(name, "all", f"{same} of {self.compared}", not self.different and self.compared > 0)]
         for workload, ratio in self.ratios.items():
             name = f"serving, {workload}: requests a second at once over one at a time"
-            found.append(Goal(name, f"at least {TOGETHER}", number(ratio), ratio >= TOGETHER))
+            why = ALONE if workload == "fresh" and ratio < TOGETHER else ""
+            found.append(Goal(name, f"at least {TOGETHER}", number(ratio), ratio >= TOGETHER, why))
         return found
 
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from xverse_v.elementwise import use_cached_steps
 from xverse_v.engines.gguf import files, metadata
 from xverse_v.engines.gguf.export import FOLDER, folder_identity
 from xverse_v.errors import XverseError, error
@@ -78,6 +79,7 @@ def load(
     native = _reserved(path, cells, rows, threads, cache_type, per_token)
     network = _network(folder, config, table)
     use_fast_linears(network)
+    use_cached_steps(network)
     config.text_config.max_position_embeddings = cells
     processor = XverseVProcessor.from_pretrained(folder)
     conditions = Conditions(
