@@ -69,7 +69,7 @@ nano: $(VENV)/.installed-test ## make the built-in model again, all steps of doc
 	$(NANO).evaluate models/nano --out models/nano-scores.json
 
 speed: $(VENV)/.installed-test ## answers, images and loading against what this machine can do (on a quiet machine)
-	$(VERB) speed report --out docs/speed/$$(date +%F)-cpu.md
+	$(VERB) speed report --out docs/speed/$$(date +%F-%H%M)-cpu.md
 
 docs: $(VENV)/.installed-docs ## the documentation as a site in build/site, every link checked
 	$(VENV)/bin/mkdocs build --strict

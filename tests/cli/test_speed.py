@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from xverse_v.cli.speed import speed
+from xverse_v.errors import XverseError
 from xverse_v.speed import ceilings, gpu, loading, sections
 from xverse_v.speed.ceilings import Ceilings, Rate
 from xverse_v.speed.records import Goal, Record
@@ -52,6 +53,17 @@ def test_generate_for_scripts_is_a_line_a_row():
     rows = [json.loads(line) for line in run("generate", *flags).splitlines()]
     assert {row["what"].strip() for row in rows} >= {"first token", "a token after it", "sixteen questions"}
     assert all(row["conditions"]["machine"] for row in rows)
+
+
+@pytest.mark.parametrize("verb", ["report", "gpu"])
+def test_a_report_is_never_overwritten_and_its_place_is_looked_for_first(tmp_path, monkeypatch, verb):
+    monkeypatch.setattr("xverse_v.cli.speed_more.measured_ceilings", None)  # whoever measures fails
+    old = tmp_path / "old.md"
+    old.write_text("measured long ago", encoding="utf-8")
+    for out in (old, old / "below.md"):
+        shown = CliRunner().invoke(speed, [verb, "--size", "tiny", "--out", str(out)])
+        assert isinstance(shown.exception, XverseError) and shown.exception.code == "E867"
+    assert old.read_text(encoding="utf-8") == "measured long ago"
 
 
 def test_a_report_is_written_with_every_goal(tmp_path, monkeypatch):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from xverse_v.errors import error
 
 from .common import Json, note, say, show
 from .speed_common import (
@@ -115,6 +118,7 @@ def gpu(
     from xverse_v.speed.gpu import Suite, run_suite
     from xverse_v.speed.records import conditions
 
+    _check_free(out)
     suite = Suite(size=size, device=device, dtype=dtype, context=context)
     under = conditions(device)
     _write(out, under, run_suite(suite, measured_ceilings(device, (dtype,)), note))
@@ -142,6 +146,7 @@ def report(
     from xverse_v.speed.training import TrainingCase
     from xverse_v.speed.ways import has_llamacpp
 
+    _check_free(out)
     under = conditions(device)
     ceilings = measured_ceilings(device, ("float32", "bfloat16"))
     subject = build_subject(None, size, "float32", device)
@@ -153,16 +158,29 @@ def report(
         sections.roofline_section(subject.shape, ceilings, views),
         sections.generate_section(subject, ceilings, views, new_tokens, repeat, peers, note, int8=int8),
         sections.images_section(5 * repeat),
-        sections.loading_section(None, size, "float32", repeat, subject),
+        sections.loading_section(None, size, "float32", fewer, subject),
     ]
     del subject
     served = ServingCase(shape_named("nano", size), "nano", clients, requests)
     parts.append(sections.serving_section(served, ceilings, note))
-    steps = TrainingCase(shape_named(None, small), repeats=fewer, device=device)
+    steps = TrainingCase(shape_named(None, small), packing=(True,), repeats=fewer, device=device)
     parts.append(sections.training_section(steps, ceilings, note))
     growing = build_subject(None, small, "float32", device)
     parts.append(sections.growth_section(growing, ceilings, Sizes(repeats=fewer), note))
     _write(out, under, parts)
+
+
+def _check_free(out: Path) -> None:
+    """Before minutes of measuring: is there a place for the report? Raises E867: an older one is never overwritten."""
+    problem = "the file exists" if out.exists() else ""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        problem = reason.strerror or str(reason)
+    if not problem and not os.access(out.parent, os.W_OK):
+        problem = "the folder may not be written to"
+    if problem:
+        raise error("E867", path=out, problem=problem)
 
 
 def _write(out: Path, under: Conditions, parts: Sequence[Section]) -> None:
@@ -170,7 +188,6 @@ def _write(out: Path, under: Conditions, parts: Sequence[Section]) -> None:
     from xverse_v.speed import plots
     from xverse_v.speed.report import markdown
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     if plots.available():
         parts = plots.illustrate(out, parts)
     else:
