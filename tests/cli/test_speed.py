@@ -62,7 +62,7 @@ def test_a_report_is_never_overwritten_and_its_place_is_looked_for_first(tmp_pat
     old.write_text("measured long ago", encoding="utf-8")
     for out in (old, old / "below.md"):
         shown = CliRunner().invoke(speed, [verb, "--size", "tiny", "--out", str(out)])
-        assert isinstance(shown.exception, XverseError) and shown.exception.code == "E867"
+        assert isinstance(shown.exception, XverseError) and shown.exception.code == "E809"
     assert old.read_text(encoding="utf-8") == "measured long ago"
 
 

@@ -171,7 +171,7 @@ def report(
 
 
 def _check_free(out: Path) -> None:
-    """Before minutes of measuring: is there a place for the report? Raises E867: an older one is never overwritten."""
+    """Before minutes of measuring: is there a place for the report? Raises E809: an older one is never overwritten."""
     problem = "the file exists" if out.exists() else ""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def _check_free(out: Path) -> None:
     if not problem and not os.access(out.parent, os.W_OK):
         problem = "the folder may not be written to"
     if problem:
-        raise error("E867", path=out, problem=problem)
+        raise error("E809", path=out, problem=problem)
 
 
 def _write(out: Path, under: Conditions, parts: Sequence[Section]) -> None:
