@@ -23,7 +23,7 @@ ROOMS = {
     "benchmarks": range(730, 760),
     "judge": range(760, 790),
     "cli": range(800, 830),
-    "speed": range(810, 820),
+    "speed": range(809, 820),
     "llamacpp": range(830, 850),
     "vllm": range(850, 860),
     "quantise": range(860, 880),
