@@ -172,13 +172,13 @@ def report(
 
 def _check_free(out: Path) -> None:
     """Before minutes of measuring: is there a place for the report? Raises E809: an older one is never overwritten."""
-    problem = "the file exists" if out.exists() else ""
+    problem = say("the file exists", "文件已存在") if out.exists() else ""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
         problem = reason.strerror or str(reason)
     if not problem and not os.access(out.parent, os.W_OK):
-        problem = "the folder may not be written to"
+        problem = say("the folder may not be written to", "该文件夹不可写")
     if problem:
         raise error("E809", path=out, problem=problem)
 
